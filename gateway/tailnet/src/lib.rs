@@ -1,0 +1,1 @@
+//! Sallyport's WireGuard data plane.

@@ -1,0 +1,1 @@
+//! Sallyport's policy language: text in, decisions out.

@@ -1,0 +1,1 @@
+//! Sallyport's recordings: events, formats, hash chain, segments, storage.

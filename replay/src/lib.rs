@@ -1,0 +1,1 @@
+//! Sallyport's replay: timeline, terminal player, export, verify.

@@ -1,0 +1,1 @@
+//! Sallyport against real peers.
