@@ -1,0 +1,281 @@
+//! May this caller reach this target, and as whom: the one place where a connection is permitted.
+//!
+//! A permit comes in two steps, because SSH learns the account late and a target's leg wants to start early:
+//! an [`Approach`] lets a session be opened and a transport be dialled, a [`Permit`] lets credentials be issued and
+//! channels be opened as one account. Both have private fields and are made here alone.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sallyport_policies::{self as policies, Decision, RecordingRule, SshAction, SshCapability};
+use sallyport_tailnet::Arrival;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::failure::{Ending, Failure};
+use crate::identity::{Caller, Device, Owner};
+use crate::target::Target;
+use crate::world::World;
+
+/// Decides, each time by the newest world.
+#[derive(Debug, Clone)]
+pub struct Access {
+    world: watch::Receiver<Arc<World>>,
+    clock: Clock,
+}
+
+/// This caller may open a transport to this target: a network rule allows it, and some account could be allowed.
+#[derive(Debug)]
+#[must_use]
+pub struct Approach {
+    caller: Caller,
+    target: Arc<Target>,
+    port: u16,
+    network_rule: String,
+    recording: RecordingRule,
+    revision: String,
+}
+
+/// This caller may use this target as this account.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    caller: Caller,
+    target: Arc<Target>,
+    account: String,
+    rule: String,
+    revision: String,
+    accept_env: Vec<String>,
+    capability: SshCapability,
+    recording: RecordingRule,
+    expires: Option<Timestamp>,
+}
+
+/// A connection that was refused: what to tell the caller, and who it was, where that is known.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why, for the caller to read.
+    pub failure: Failure,
+    /// The caller, once its key was known.
+    pub caller: Option<Caller>,
+    /// The target, once its address was known.
+    pub target: Option<Arc<Target>>,
+}
+
+impl Access {
+    /// Decides by what `world` holds at the time of each question.
+    pub fn new(world: watch::Receiver<Arc<World>>, clock: Clock) -> Self {
+        Self { world, clock }
+    }
+
+    /// May whoever arrived open a transport to where it wants to go?
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is missing.
+    pub fn approach(&self, arrival: &Arrival) -> Result<Approach, Refusal> {
+        let world = self.world();
+        let caller = world.directory.identify(arrival, self.clock.now()).map_err(Refusal::of_stranger)?;
+        let address = arrival.destination.ip();
+        let Some(target) = world.target_at(address) else {
+            let failure = Failure::Denied(format!("no target is registered at {address}: see 'sallyport ls'"));
+            return Err(Refusal { failure, caller: Some(caller), target: None });
+        };
+        let port = arrival.destination.port();
+        match world.policy.approach(&subject(caller.device()), &object(target), port) {
+            Decision::Allow(allowed) => Ok(Approach {
+                caller,
+                target: Arc::clone(target),
+                port,
+                network_rule: allowed.network_rule.to_string(),
+                recording: allowed.recording,
+                revision: world.policy.revision().to_owned(),
+            }),
+            Decision::Deny(denial) => Err(Refusal {
+                failure: Failure::Denied(denial.sentence),
+                caller: Some(caller),
+                target: Some(Arc::clone(target)),
+            }),
+        }
+    }
+
+    /// May the caller of `approach` use its target as `account`?
+    ///
+    /// # Errors
+    /// [`Failure::Denied`] with the sentence for the caller.
+    pub(crate) fn permit_ssh(&self, approach: &Approach, account: &str) -> Result<Permit, Failure> {
+        let world = self.world();
+        let device = self.unchanged(&world, approach)?;
+        match world.policy.ssh(&subject(&device), &object(&approach.target), account) {
+            Decision::Allow(grant) => {
+                if let SshAction::Check { .. } = grant.action {
+                    return Err(Failure::Denied(format!(
+                        "{} as {account} needs a fresh login ({}), and this gateway has no login provider configured",
+                        approach.target.name, grant.ssh_rule
+                    )));
+                }
+                Ok(Permit {
+                    caller: approach.caller.clone(),
+                    target: Arc::clone(&approach.target),
+                    account: grant.account,
+                    rule: grant.ssh_rule.to_string(),
+                    revision: world.policy.revision().to_owned(),
+                    accept_env: grant.accept_env,
+                    capability: grant.capability,
+                    recording: grant.recording,
+                    expires: device.expires,
+                })
+            }
+            Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
+        }
+    }
+
+    /// Does the newest world still allow `approach`, and the account that was permitted on it?
+    ///
+    /// # Errors
+    /// How the session has to end.
+    pub(crate) fn still_allows(&self, approach: &Approach, account: Option<&str>) -> Result<u64, Ending> {
+        let world = self.world();
+        let judged = match account {
+            Some(account) => self.permit_ssh(approach, account).map(|_permit| ()),
+            None => self.unchanged(&world, approach).and_then(|device| {
+                match world.policy.approach(&subject(&device), &object(&approach.target), approach.port) {
+                    Decision::Allow(_) => Ok(()),
+                    Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
+                }
+            }),
+        };
+        judged.map(|()| world.revision).map_err(|failure| Ending::Revoked(failure.to_string()))
+    }
+
+    /// Waits until there is a newer world than the last one that this handle waited for; never, once there will be none.
+    pub(crate) async fn changed(&mut self) {
+        if self.world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The clock that decisions are made by.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world.borrow())
+    }
+
+    /// The approach's device as it is now, provided that neither it nor the target is another one than it was.
+    fn unchanged(&self, world: &World, approach: &Approach) -> Result<Arc<Device>, Failure> {
+        let was = approach.caller.device();
+        let device = world.directory.current(&was.key, self.clock.now())?;
+        if device.id != was.id || device.owner != was.owner || device.addresses != was.addresses {
+            return Err(Failure::Denied(format!("{} was enrolled anew: connect again", was.name)));
+        }
+        let same_target = approach.target.addresses.iter().all(|address| {
+            world.target_at(*address).is_some_and(|target| **target == *approach.target)
+        });
+        if !same_target {
+            return Err(Failure::Denied(format!("{} was changed or removed: connect again", approach.target.name)));
+        }
+        Ok(device)
+    }
+}
+
+impl Approach {
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Where to.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The strictest recording rule of the accounts that could follow.
+    pub fn recording(&self) -> RecordingRule {
+        self.recording
+    }
+
+    /// The rule that lets the caller reach the target, as `file position rule`.
+    pub fn network_rule(&self) -> &str {
+        &self.network_rule
+    }
+
+    /// The policy's revision.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+}
+
+impl Permit {
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Where to.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Who the caller becomes there.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// The rule that allowed it.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// The revision of the policy that allowed it.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Patterns of environment variables that may pass.
+    pub fn accept_env(&self) -> &[String] {
+        &self.accept_env
+    }
+
+    /// What may be done over the connection.
+    pub fn capability(&self) -> &SshCapability {
+        &self.capability
+    }
+
+    /// Whether the session must be recorded.
+    pub fn recording(&self) -> RecordingRule {
+        self.recording
+    }
+
+    /// When the device's enrolment ends, and the session with it.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+}
+
+impl Refusal {
+    fn of_stranger(failure: Failure) -> Self {
+        Self { failure, caller: None, target: None }
+    }
+}
+
+/// The policy's view of a device.
+pub fn subject(device: &Device) -> policies::Caller {
+    let (user, tags) = match &device.owner {
+        Owner::User(login) => (Some(login.clone()), Vec::new()),
+        Owner::Tags(tags) => (None, tags.clone()),
+    };
+    policies::Caller {
+        user,
+        tags,
+        device: device.name.clone(),
+        addresses: device.addresses.clone(),
+        attributes: device.attributes.clone(),
+    }
+}
+
+/// The policy's view of a target.
+pub fn object(target: &Target) -> policies::Target {
+    policies::Target { name: target.name.clone(), tags: target.tags.clone(), addresses: target.addresses.clone() }
+}

@@ -1,0 +1,41 @@
+//! What the gateway knows at one moment: the policy, the devices, the targets. Immutable, and replaced whole.
+//!
+//! Everyone who decides reads the newest world when it decides, so that a decision is never made on a stale one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sallyport_policies::Policy;
+
+use crate::identity::Directory;
+use crate::target::Target;
+
+/// One revision of everything that decisions depend on.
+#[derive(Debug)]
+pub struct World {
+    /// Counts up with every change, so that a session can say which world it was last judged by.
+    pub revision: u64,
+    /// Who may reach what.
+    pub policy: Arc<Policy>,
+    /// Whose key is it.
+    pub directory: Directory,
+    targets: HashMap<IpAddr, Arc<Target>>,
+}
+
+impl World {
+    /// Indexes `targets` by their tailnet addresses.
+    pub fn new(revision: u64, policy: Arc<Policy>, directory: Directory, targets: Vec<Target>) -> Self {
+        let targets = targets
+            .into_iter()
+            .map(Arc::new)
+            .flat_map(|target| target.addresses.clone().into_iter().map(move |address| (address, Arc::clone(&target))))
+            .collect();
+        Self { revision, policy, directory, targets }
+    }
+
+    /// The target that answers at `address`.
+    pub fn target_at(&self, address: IpAddr) -> Option<&Arc<Target>> {
+        self.targets.get(&address)
+    }
+}
