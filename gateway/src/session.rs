@@ -1,0 +1,134 @@
+//! One brokered connection: a recording opened first, then a transport to the target, then an account.
+//!
+//! A [`Session`] is what a broker holds. It is made from an [`Approach`] alone, and dialling, recording and asking for an
+//! account are its methods, so that a path around the policy or the recording has nothing to call. [`run`] is what
+//! the gateway holds: it alone races the broker against revocation, expiry, a failed recording, an operator and shutdown.
+
+mod dial;
+mod live;
+mod run;
+
+use std::sync::Arc;
+
+use sallyport_policies::RecordingRule;
+use sallyport_recorder::{Event, Recording, SessionId};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::access::{Access, Approach, Permit};
+use crate::failure::{Ending, Failure};
+use crate::identity::Caller;
+use crate::target::Target;
+
+pub use live::Live;
+pub use run::{Runner, run};
+
+/// A connection of one caller to one target, with its recording open.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    approach: Approach,
+    recording: Option<Recording>,
+    access: Access,
+    standing: watch::Sender<Standing>,
+    ended: watch::Receiver<Option<Ending>>,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    /// The caller may open a transport; the account is not known yet.
+    Approaching,
+    /// The caller is in as this account.
+    Permitted { account: String, rule: String, recording: RecordingRule },
+}
+
+impl Session {
+    /// Its id, also the name of its recording.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        self.approach.caller()
+    }
+
+    /// Where to.
+    pub fn target(&self) -> &Arc<Target> {
+        self.approach.target()
+    }
+
+    /// Opens the transport to the target. No byte of the caller's has to be sent on it before [`Session::authorize`].
+    ///
+    /// # Errors
+    /// [`Failure::Recording`] while a required recording is not open, [`Failure::Target`] when the target is not there.
+    pub async fn dial(&self) -> Result<TcpStream, Failure> {
+        if self.recording.is_none() && self.recording_rule() == RecordingRule::Required {
+            return Err(Failure::Recording("it could not be opened".into()));
+        }
+        let target = self.approach.target();
+        dial::dial(&target.name, &target.ssh.address.to_string()).await
+    }
+
+    /// Asks for an account; by the newest policy, and anew for each name. The last answer holds.
+    ///
+    /// # Errors
+    /// [`Failure::Denied`] with the sentence for the caller, [`Failure::Recording`] when this account has to be recorded
+    /// and the recording is not there.
+    pub fn authorize(&self, account: &str) -> Result<Permit, Failure> {
+        self.standing.send_replace(Standing::Approaching);
+        let permit = self.access.permit_ssh(&self.approach, account)?;
+        if self.recording.is_none() && permit.recording() == RecordingRule::Required {
+            return Err(Failure::Recording("it could not be opened".into()));
+        }
+        self.standing.send_replace(Standing::Permitted {
+            account: permit.account().to_owned(),
+            rule: permit.rule().to_owned(),
+            recording: permit.recording(),
+        });
+        Ok(permit)
+    }
+
+    /// The recording; `None` when it could not be opened and the policy lets the session go on without.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_ref()
+    }
+
+    /// Writes `event` down, waiting for room. Where the policy lets the session go on without its recording, a failure
+    /// is left to [`run`] to note.
+    ///
+    /// # Errors
+    /// [`Failure::Recording`] when the recording is required and could not be written.
+    pub async fn record(&self, event: Event) -> Result<(), Failure> {
+        let Some(recording) = &self.recording else { return Ok(()) };
+        match recording.event(event).await {
+            Err(error) if self.recording_rule() == RecordingRule::Required => Err(Failure::Recording(error.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the policy asks of the recording, as far as the account is known.
+    pub fn recording_rule(&self) -> RecordingRule {
+        match &*self.standing.borrow() {
+            Standing::Approaching => self.approach.recording(),
+            Standing::Permitted { recording, .. } => *recording,
+        }
+    }
+
+    /// Waits until the gateway wants the session to end, and says why; the broker then has a moment to tell the caller.
+    pub async fn ended(&self) -> Ending {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ending) => ending.clone().unwrap_or(Ending::Shutdown),
+            Err(_) => Ending::Shutdown,
+        }
+    }
+
+    fn account(&self) -> Option<String> {
+        match &*self.standing.borrow() {
+            Standing::Approaching => None,
+            Standing::Permitted { account, .. } => Some(account.clone()),
+        }
+    }
+}
