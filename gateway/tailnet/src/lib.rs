@@ -1,1 +1,28 @@
 //! Sallyport's WireGuard data plane.
+//!
+//! A [`Tailnet`] yields an [`Arrival`] for each connection that a device opens through its tunnel: a stream of bytes,
+//! the device's key, and both addresses. The key is proven by the packets themselves; nothing above this crate has to
+//! trust an address. The crate knows nothing of users, policies or protocols: it says who is calling and whom.
+//!
+//! WireGuard itself is boringtun's ([the paper](https://www.wireguard.com/papers/wireguard.pdf)). [`Memory`] is the
+//! same interface inside one process, for tests.
+
+#![expect(dead_code, reason = "the private namespace's backend uses them and comes next")]
+
+mod config;
+mod datagrams;
+mod error;
+mod flow;
+mod keys;
+mod memory;
+mod stream;
+mod tailnet;
+
+pub use config::{Backend, BackendKind, Config, DEFAULT_MTU, Peer, PeerState};
+pub use datagrams::{Datagrams, MemoryDatagrams};
+pub use error::Error;
+pub use flow::{FLOW_QUEUE, FlowEvent, FlowHandle, FlowRecord, FlowRecords, Protocol, Verdict};
+pub use keys::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+pub use memory::{Memory, MemoryDialer, MemoryListener, MemoryStream};
+pub use stream::Stream;
+pub use tailnet::{ARRIVAL_QUEUE, Arrival, Arrivals, Tailnet};
