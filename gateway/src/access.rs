@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sallyport_policies::{self as policies, Decision, RecordingRule, SshAction, SshCapability};
-use sallyport_tailnet::Arrival;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::failure::{Ending, Failure};
-use crate::identity::{Caller, Device, Owner};
+use crate::identity::{Caller, Device, Origin, Owner};
 use crate::target::Target;
 use crate::world::World;
 
@@ -68,19 +67,19 @@ impl Access {
         Self { world, clock }
     }
 
-    /// May whoever arrived open a transport to where it wants to go?
+    /// May whoever calls open a transport to where it wants to go?
     ///
     /// # Errors
     /// A [`Refusal`] that says what is missing.
-    pub fn approach(&self, arrival: &Arrival) -> Result<Approach, Refusal> {
+    pub fn approach(&self, origin: &Origin) -> Result<Approach, Refusal> {
         let world = self.world();
-        let caller = world.directory.identify(arrival, self.clock.now()).map_err(Refusal::of_stranger)?;
-        let address = arrival.destination.ip();
+        let caller = world.directory.identify(origin, self.clock.now()).map_err(Refusal::of_stranger)?;
+        let address = origin.destination().ip();
         let Some(target) = world.target_at(address) else {
             let failure = Failure::Denied(format!("no target is registered at {address}: see 'sallyport ls'"));
             return Err(Refusal { failure, caller: Some(caller), target: None });
         };
-        let port = arrival.destination.port();
+        let port = origin.destination().port();
         match world.policy.approach(&subject(caller.device()), &object(target), port) {
             Decision::Allow(allowed) => Ok(Approach {
                 caller,

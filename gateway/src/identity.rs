@@ -9,10 +9,31 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sallyport_policies::Value;
 use sallyport_tailnet::{Arrival, PublicKey};
-use serde_json::Value;
 
 use crate::failure::Failure;
+
+/// Where a connection came from and where it wants to go, as the data plane proved it.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    device: PublicKey,
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+impl From<&Arrival> for Origin {
+    fn from(arrival: &Arrival) -> Self {
+        Self { device: arrival.device, source: arrival.source, destination: arrival.destination }
+    }
+}
+
+impl Origin {
+    /// The address and port that the device called.
+    pub fn destination(&self) -> SocketAddr {
+        self.destination
+    }
+}
 
 /// An enrolled device.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,17 +109,17 @@ impl Directory {
         Self { by_key: devices.into_iter().map(|device| (device.key, Arc::new(device))).collect() }
     }
 
-    /// The caller behind `arrival`.
+    /// The caller behind a connection.
     ///
     /// # Errors
     /// [`Failure::Denied`] when the key is not enrolled, has expired by `now`, or used an address that is not its own.
-    pub fn identify(&self, arrival: &Arrival, now: Timestamp) -> Result<Caller, Failure> {
-        let device = self.current(&arrival.device, now)?;
+    pub fn identify(&self, origin: &Origin, now: Timestamp) -> Result<Caller, Failure> {
+        let device = self.current(&origin.device, now)?;
         // INVARIANT: the data plane binds source addresses to keys by allowed-IPs; this holds even if it did not.
-        if !device.addresses.contains(&arrival.source.ip()) {
-            return Err(Failure::Denied(format!("{} is not an address of {}", arrival.source.ip(), device.name)));
+        if !device.addresses.contains(&origin.source.ip()) {
+            return Err(Failure::Denied(format!("{} is not an address of {}", origin.source.ip(), device.name)));
         }
-        Ok(Caller { device, source: arrival.source })
+        Ok(Caller { device, source: origin.source })
     }
 
     /// The enrolled, unexpired device with `key`.

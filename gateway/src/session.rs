@@ -125,10 +125,15 @@ impl Session {
         }
     }
 
-    fn account(&self) -> Option<String> {
+    /// The account that was permitted and the rule that did, for the list of sessions.
+    fn permitted(&self) -> Option<(String, String)> {
         match &*self.standing.borrow() {
             Standing::Approaching => None,
-            Standing::Permitted { account, .. } => Some(account.clone()),
+            Standing::Permitted { account, rule, .. } => Some((account.clone(), rule.clone())),
         }
+    }
+
+    fn account(&self) -> Option<String> {
+        self.permitted().map(|(account, _rule)| account)
     }
 }

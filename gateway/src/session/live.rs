@@ -35,10 +35,10 @@ pub(super) struct Place {
 }
 
 impl Live {
-    /// Lists a session that was permitted by the world of `revision`.
-    pub(super) fn enter(&self, id: SessionId, revision: u64) -> (Place, watch::Receiver<Option<Ending>>) {
+    /// Lists a session, not judged by any world yet.
+    pub(super) fn enter(&self, id: SessionId) -> (Place, watch::Receiver<Option<Ending>>) {
         let (ending, ended) = watch::channel(None);
-        self.0.sessions.lock().insert(id, Entry { ending, judged_by: revision });
+        self.0.sessions.lock().insert(id, Entry { ending, judged_by: 0 });
         (Place { live: self.clone(), id }, ended)
     }
 

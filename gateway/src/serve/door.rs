@@ -1,0 +1,138 @@
+//! Takes each connection that arrives on the tailnet to the broker of its port.
+//!
+//! Accepting never waits: every connection has a task of its own and a deadline for its greeting, and nobody holds more than
+//! a share of the places.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sallyport_recorder::SessionId;
+use sallyport_tailnet::{Arrival, Arrivals, PublicKey, Verdict};
+use tracing::{debug, info};
+
+use super::Gateway;
+use crate::identity::Origin;
+use crate::{dns, session, ssh};
+
+/// Connections at the same time, of everyone together.
+const MAX_CONNECTIONS: usize = 16_384;
+/// Connections at the same time, of one device.
+const MAX_PER_DEVICE: usize = 1_024;
+
+/// Takes connections until the data plane stops.
+pub(super) async fn attend(gateway: Arc<Gateway>, mut arrivals: Arrivals) {
+    let places = Places::default();
+    while let Some(arrival) = arrivals.next().await {
+        let Some(place) = places.take(arrival.device) else {
+            arrival.flow.verdict(Verdict::Denied { reason: "too many connections at the same time".into() });
+            continue;
+        };
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move {
+            let _place = place;
+            match arrival.destination.port() {
+                SSH_PORT => ssh(&gateway, arrival).await,
+                dns::PORT => resolve(&gateway, arrival).await,
+                _ => arrival.flow.verdict(Verdict::Denied { reason: "no broker for this port".into() }),
+            }
+        });
+    }
+}
+
+/// The port of SSH (RFC 4253, section 4.1).
+pub(super) const SSH_PORT: u16 = 22;
+
+/// An SSH connection: silent ones and those that are not SSH cost a task and a buffer, and are never decided on.
+async fn ssh(gateway: &Gateway, arrival: Arrival) {
+    let origin = Origin::from(&arrival);
+    let Arrival { stream, flow, .. } = arrival;
+    let greeting = match ssh::Greeting::read(stream).await {
+        Ok(greeting) => greeting,
+        Err(failure) => {
+            debug!(source = ?origin, %failure, "no SSH greeting");
+            return flow.verdict(Verdict::Denied { reason: failure.to_string() });
+        }
+    };
+    match gateway.runner.access.approach(&origin) {
+        Ok(approach) => {
+            let id = SessionId::at(gateway.runner.access.clock().now());
+            flow.verdict(Verdict::Allowed { session: id.to_string() });
+            let vault = Arc::clone(&gateway.vault);
+            session::run(&gateway.runner, approach, id, "ssh", |session| ssh::serve(greeting, session, vault)).await;
+        }
+        Err(refusal) => {
+            info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
+            flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
+            gateway.runner.refused("ssh", &refusal).await;
+            // A stranger learns nothing; a caller reads why.
+            if refusal.caller.is_some() {
+                ssh::decline(greeting, &gateway.vault, refusal.target.as_deref(), &refusal.failure).await;
+            }
+        }
+    }
+}
+
+async fn resolve(gateway: &Gateway, arrival: Arrival) {
+    let own = gateway.addresses.contains(&arrival.destination.ip());
+    if !own {
+        return arrival.flow.verdict(Verdict::Denied { reason: "DNS is at the gateway's own address".into() });
+    }
+    arrival.flow.verdict(Verdict::Allowed { session: "dns".into() });
+    dns::serve_stream(arrival.stream, &gateway.resolver).await;
+}
+
+/// Counts the connections of each device.
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<Mutex<HashMap<PublicKey, usize>>>);
+
+/// A connection's place; leaving the scope frees it.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    device: PublicKey,
+}
+
+impl Places {
+    /// A place for one more connection of `device`, if there is one.
+    fn take(&self, device: PublicKey) -> Option<Place> {
+        let mut taken = self.0.lock();
+        if taken.values().sum::<usize>() >= MAX_CONNECTIONS {
+            return None;
+        }
+        let own = taken.entry(device).or_default();
+        if *own >= MAX_PER_DEVICE {
+            return None;
+        }
+        *own += 1;
+        Some(Place { places: self.clone(), device })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock();
+        if let Some(own) = taken.get_mut(&self.device) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.device);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_device_cannot_take_the_places_of_another() {
+        let places = Places::default();
+        let (greedy, other) = (PublicKey::from([1; 32]), PublicKey::from([2; 32]));
+        let held: Vec<_> = std::iter::from_fn(|| places.take(greedy)).collect();
+        assert_eq!(held.len(), MAX_PER_DEVICE);
+        assert!(places.take(other).is_some());
+        drop(held);
+        assert!(places.take(greedy).is_some());
+    }
+}

@@ -1,0 +1,252 @@
+//! Runs one session from its approach to its seal, and is the only code that logs and counts how it ended.
+//!
+//! The broker runs in a task of its own, so that its panic ends this session alone. When the gateway wants the session to
+//! end, the broker is told why through [`Session::ended`] and has [`FAREWELL`] to tell its caller; then it is stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sallyport_policies::RecordingRule;
+use sallyport_recorder::{self as recorder, Checkpoint, End, Outcome, Recording, SessionId, Signer, Store};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::live::{Live, Place};
+use super::{Session, Standing};
+use crate::access::{Access, Approach};
+use crate::failure::{Ending, Failure};
+use crate::identity::Owner;
+use crate::ledger::{Ledger, Opened};
+
+/// How long a broker may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// The longest single wait for an expiry; a later one is waited for again.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What all sessions of a gateway share.
+#[derive(Debug)]
+pub struct Runner {
+    /// Decides.
+    pub access: Access,
+    /// Where recordings go.
+    pub store: Store,
+    /// Seals recordings.
+    pub signer: Arc<Signer>,
+    /// The sessions that are going on.
+    pub live: Live,
+    /// Where sessions are listed for later.
+    pub ledger: Ledger,
+    /// The gateway's name in recordings.
+    pub gateway: String,
+}
+
+/// Opens a session on `approach`, hands it to `broker`, and sees it to its end.
+pub async fn run<B, F>(runner: &Runner, approach: Approach, id: SessionId, protocol: &'static str, broker: B)
+where
+    B: FnOnce(Arc<Session>) -> F,
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let started = runner.access.clock().now();
+    let header = header(&approach, id, protocol, started, &runner.gateway);
+    let opened = Opened::of(&header, &approach, runner.store.folder(&header));
+    let (recording, unrecorded) = match runner.store.create(header, Arc::clone(&runner.signer)).await {
+        Ok(recording) => (Some(recording), None),
+        Err(error) => {
+            warn!(session = %id, %error, "the recording could not be opened");
+            (None, Some(error.to_string()))
+        }
+    };
+    if let Err(error) = runner.ledger.opened(opened).await {
+        // Without a row nobody would ever find this session again, so it does not begin.
+        warn!(session = %id, %error, "the session could not be listed and was refused");
+        discard(recording, &runner.access).await;
+        return;
+    }
+    let checkpoints = recording.as_ref().map(|recording| keep_checkpoints(runner, id, recording));
+    let (place, ended) = runner.live.enter(id);
+    let (standing, _) = watch::channel(Standing::Approaching);
+    let session =
+        Arc::new(Session { id, approach, recording, access: runner.access.clone(), standing, ended });
+    let task = tokio::spawn(broker(Arc::clone(&session)));
+    let mut end = supervise(&session, &place, runner.access.clone(), task).await;
+    end.gap = end.gap.or(unrecorded);
+    seal(runner, &session, end).await;
+    if let Some(task) = checkpoints {
+        let _ = task.await;
+    }
+}
+
+/// How a session ended.
+struct Ended {
+    outcome: Outcome,
+    reason: String,
+    /// Why part of the session is not in its recording.
+    gap: Option<String>,
+}
+
+/// Races the broker against everything that may end it from outside.
+async fn supervise(
+    session: &Session,
+    place: &Place,
+    mut access: Access,
+    mut broker: JoinHandle<Result<(), Failure>>,
+) -> Ended {
+    let mut gap = None;
+    let mut failure = std::pin::pin!(recorder_failure(session.recording()));
+    let ending = loop {
+        tokio::select! {
+            result = &mut broker => return Ended { gap, ..finished(result) },
+            ending = session.ended() => break ending,
+            () = access.changed() => match access.still_allows(&session.approach, session.account().as_deref()) {
+                Ok(revision) => place.judged(revision),
+                Err(ending) => place.end(ending),
+            },
+            () = expiry(session) => place.end(Ending::Expired),
+            error = &mut failure, if gap.is_none() => {
+                gap = Some(error.clone());
+                warn!(session = %session.id, %error, "the recording failed");
+                if session.recording_rule() == RecordingRule::Required {
+                    place.end(Ending::RecordingFailed);
+                }
+            }
+        }
+    };
+    if timeout(FAREWELL, &mut broker).await.is_err() {
+        broker.abort();
+        let _ = broker.await;
+    }
+    Ended { outcome: outcome_of(&ending), reason: ending.to_string(), gap }
+}
+
+/// Seals the recording and closes the session's row.
+async fn seal(runner: &Runner, session: &Session, end: Ended) {
+    let at = runner.access.clock().now();
+    let mut gap = end.gap;
+    if let Some(recording) = session.recording().cloned() {
+        let sealed = recording.close(End { outcome: end.outcome, reason: end.reason.clone(), at }).await;
+        if let Err(error) = sealed {
+            gap.get_or_insert_with(|| error.to_string());
+        }
+    }
+    let reason = match &gap {
+        Some(gap) => format!("{} (not all of it is recorded: {gap})", end.reason),
+        None => end.reason,
+    };
+    info!(
+        session = %session.id,
+        caller = %session.caller(),
+        target = %session.target().name,
+        account = session.account().as_deref().unwrap_or("-"),
+        outcome = end.outcome.as_str(),
+        %reason,
+        "session ended"
+    );
+    runner.ledger.ended(session.id, session.permitted(), at, end.outcome, &reason).await;
+}
+
+fn finished(result: Result<Result<(), Failure>, tokio::task::JoinError>) -> Ended {
+    let (outcome, reason) = match result {
+        Ok(Ok(())) => (Outcome::Completed, "both sides were done".to_owned()),
+        Ok(Err(failure)) => (
+            match failure {
+                Failure::Denied(_) => Outcome::Denied,
+                Failure::Client(_) => Outcome::Client,
+                Failure::Target { .. } => Outcome::Target,
+                Failure::Recording(_) => Outcome::Recording,
+                Failure::Ours(_) => Outcome::Failed,
+            },
+            failure.to_string(),
+        ),
+        Err(_) => (Outcome::Failed, "internal error: the broker stopped unexpectedly".to_owned()),
+    };
+    Ended { outcome, reason, gap: None }
+}
+
+fn outcome_of(ending: &Ending) -> Outcome {
+    match ending {
+        Ending::Revoked(_) => Outcome::Revoked,
+        Ending::Expired => Outcome::Expired,
+        Ending::RecordingFailed => Outcome::Recording,
+        Ending::Killed => Outcome::Killed,
+        Ending::Shutdown => Outcome::Shutdown,
+    }
+}
+
+/// Resolves when the device's enrolment ends.
+async fn expiry(session: &Session) {
+    let Some(expires) = session.caller().device().expires else { return std::future::pending().await };
+    loop {
+        let left = session.access.clock().now().duration_until(expires);
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LONGEST_WAIT)).await,
+            _ => return,
+        }
+    }
+}
+
+/// Resolves with what is wrong when `recording` fails.
+async fn recorder_failure(recording: Option<&Recording>) -> String {
+    match recording {
+        Some(recording) => recording.failure().await.to_string(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Copies the heads of the recording's chain to the ledger, so that cutting off its tail shows.
+fn keep_checkpoints(runner: &Runner, id: SessionId, recording: &Recording) -> JoinHandle<()> {
+    let mut heads: watch::Receiver<Option<Checkpoint>> = recording.checkpoints();
+    let ledger = runner.ledger.clone();
+    tokio::spawn(async move {
+        while heads.changed().await.is_ok() {
+            let head = heads.borrow_and_update().clone();
+            if let Some(head) = head {
+                ledger.checkpoint(id, head).await;
+            }
+        }
+    })
+}
+
+async fn discard(recording: Option<Recording>, access: &Access) {
+    if let Some(recording) = recording {
+        let reason = "the session could not be listed in the database".to_owned();
+        let _ = recording.close(End { outcome: Outcome::Failed, reason, at: access.clock().now() }).await;
+    }
+}
+
+fn header(
+    approach: &Approach,
+    id: SessionId,
+    protocol: &'static str,
+    started: Timestamp,
+    gateway: &str,
+) -> recorder::Header {
+    let device = approach.caller().device();
+    let (user, tags) = match &device.owner {
+        Owner::User(login) => (Some(login.clone()), Vec::new()),
+        Owner::Tags(tags) => (None, tags.clone()),
+    };
+    recorder::Header {
+        id,
+        protocol: protocol.to_owned(),
+        caller: recorder::Caller {
+            user,
+            tags,
+            device: device.name.clone(),
+            key: device.key.to_string(),
+            address: approach.caller().source().to_string(),
+        },
+        target: recorder::Target {
+            name: approach.target().name.clone(),
+            address: approach.target().ssh.address.to_string(),
+        },
+        policy: recorder::PolicyStamp {
+            revision: approach.revision().to_owned(),
+            rules: vec![approach.network_rule().to_owned()],
+        },
+        gateway: gateway.to_owned(),
+        started,
+    }
+}
