@@ -1,0 +1,87 @@
+//! `*` and `?` in names and commands. A pattern always covers the whole text.
+
+/// Whether `text` is of the form `pattern`: `*` stands for any characters, `?` for one.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    covers(pattern, text, |_| true)
+}
+
+/// Like [`matches`], for command lines: a wildcard never stands for a character with which a POSIX shell would begin
+/// another command, so that `git-upload-pack *` does not allow `git-upload-pack x; reboot`.
+///
+/// Source: POSIX.1-2024, Shell Command Language, 2.2 Quoting and 2.10.2 Shell Grammar.
+pub(crate) fn matches_command(pattern: &str, command: &str) -> bool {
+    covers(pattern, command, |c| !c.is_control() && !SHELL_OPERATORS.contains(c))
+}
+
+const SHELL_OPERATORS: &str = ";&|<>()`$\\!\n\r\0";
+
+/// Backtracks to the last `*` only, which is enough and takes at most `pattern × text` steps.
+fn covers(pattern: &str, text: &str, wild: impl Fn(char) -> bool) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    let mut last_star = None;
+    loop {
+        let before = text.clone();
+        match (pattern.next(), text.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                last_star = Some((pattern.clone(), before.clone()));
+                text = before;
+                continue;
+            }
+            (Some('?'), Some(found)) if wild(found) => continue,
+            (Some(wanted), Some(found)) if wanted == found && wanted != '?' => continue,
+            _ => {}
+        }
+        match last_star.take() {
+            Some((after_star, mut covered)) => match covered.next() {
+                Some(swallowed) if wild(swallowed) => {
+                    last_star = Some((after_star.clone(), covered.clone()));
+                    (pattern, text) = (after_star, covered);
+                }
+                _ => return false,
+            },
+            None => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn covers_the_whole_text() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("LANG", "LANG", true),
+            ("LANG", "LANGUAGE", false),
+            ("LC_*", "LC_ALL", true),
+            ("LC_*", "LC_", true),
+            ("LC_*", "XLC_ALL", false),
+            ("L?NG", "LANG", true),
+            ("L?NG", "LNG", false),
+            ("*a*b", "xxaxxb", true),
+            ("*a*b", "xxaxxbc", false),
+            ("a?", "a?", true),
+            ("**", "x", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} against {text}");
+        }
+    }
+
+    #[test]
+    fn wildcard_in_a_command_never_covers_a_shell_operator() {
+        for (command, expected) in [
+            ("git-upload-pack '/srv/a.git'", true),
+            ("git-upload-pack x; reboot", false),
+            ("git-upload-pack $(reboot)", false),
+            ("git-upload-pack x\nreboot", false),
+            ("git-upload-pack x & reboot", false),
+            ("git-upload-pack `reboot`", false),
+        ] {
+            assert_eq!(matches_command("git-upload-pack *", command), expected, "{command}");
+        }
+        assert!(matches_command("a; b", "a; b"), "an operator that the pattern spells out is meant");
+    }
+}

@@ -1,0 +1,202 @@
+//! The `app` of a grant: our own capability for SSH, and those that are not used yet.
+
+use jsonc_parser::ast::{StringLit, Value};
+
+use crate::reader::{Fields, Reader, quote};
+use crate::rules::{Callers, CapabilityRule, Rules};
+use crate::selector::Destination;
+use crate::{ExecRule, Location, RecordingRule, SftpRule, SshCapability, duration};
+
+use super::ssh::{account_list, env};
+
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    app: &Value<'_>,
+    location: &Location,
+    from: &Callers,
+    destinations: &[Destination],
+    rules: &mut Rules,
+) {
+    for entry in reader.entries(app, "an object of capabilities: { \"sallyport.dev/cap/ssh\": [{ … }] }") {
+        let values = reader.array(entry.value, "a list of capability values: [{ … }]");
+        if entry.name == SSH {
+            for value in values {
+                if let Some((accounts, recording, capability)) = ssh(reader, value) {
+                    rules.capabilities.push(CapabilityRule {
+                        location: location.clone(),
+                        from: from.clone(),
+                        destinations: destinations.to_vec(),
+                        accounts,
+                        recording,
+                        capability,
+                    });
+                }
+            }
+        } else if LATER.contains(&entry.name) {
+            reader.note(entry.at, format!("{:?} is not used yet", entry.name));
+        } else if entry.name.starts_with("sallyport.dev/") {
+            let message = format!("there is no capability {}", quote(entry.name));
+            reader.unknown(
+                entry.at,
+                &message,
+                entry.name,
+                &[SSH, "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"],
+            );
+        } else {
+            reader.note(entry.at, format!("the capability {} has no meaning here", quote(entry.name)));
+        }
+    }
+}
+
+type SshValue = (Vec<crate::account::Account>, Option<RecordingRule>, SshCapability);
+
+fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
+    let fields = reader.fields(value, "a capability for ssh, an object", &KEYS)?;
+    let accounts = match fields.get("accounts") {
+        Some(value) => {
+            let expected = "a list of accounts, such as [\"ubuntu\"]";
+            let accounts = account_list(reader, value, expected);
+            if accounts.is_empty() {
+                reader.error(fields.at, "\"accounts\" names no account", expected);
+            }
+            accounts.into_iter().map(|(_, account)| account).collect()
+        }
+        None => Vec::new(),
+    };
+    let recording = fields.get("recording").and_then(|value| recording(reader, value));
+    let strings = |reader: &mut Reader<'_>, name: &str, check: Check, expected: &str| {
+        fields.get(name).map(|value| checked(reader, value, check, expected)).unwrap_or_default()
+    };
+    let capability = SshCapability {
+        shell: switch(reader, &fields, "shell"),
+        exec: exec(reader, &fields),
+        sftp: sftp(reader, &fields),
+        subsystems: strings(
+            reader,
+            "subsystems",
+            is_subsystem,
+            "names of subsystems; file transfer is \"sftp\": { … }",
+        ),
+        local_forward: strings(reader, "localForward", is_forward, FORWARD_EXPECTED),
+        remote_forward: strings(reader, "remoteForward", is_forward, FORWARD_EXPECTED),
+        agent: switch(reader, &fields, "agent"),
+        x11: switch(reader, &fields, "x11"),
+        env: fields.get("env").map(|value| env(reader, value)).unwrap_or_default(),
+        max_duration: limit(reader, &fields, "maxDuration"),
+        idle_timeout: limit(reader, &fields, "idleTimeout"),
+    };
+    Some((accounts, recording, capability))
+}
+
+/// `{}` and `true` allow, `false` and absence deny.
+fn switch(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> bool {
+    match fields.get(name) {
+        None => false,
+        Some(value @ Value::Object(_)) => reader.fields(value, &format!("{name:?}"), &[]).is_some(),
+        Some(value) => reader.boolean(value, "{} or true to allow it, false to deny it").unwrap_or(false),
+    }
+}
+
+fn exec(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ExecRule {
+    match fields.get("exec") {
+        Some(value @ Value::Object(_)) => {
+            let commands = reader.fields(value, "\"exec\"", &["commands"]).and_then(|exec| exec.get("commands"));
+            commands.map_or(ExecRule::Any, |value| {
+                let list = reader.strings(value, "a list of commands, with \"*\" and \"?\" as wildcards");
+                ExecRule::Patterns(list.into_iter().map(|lit| lit.value.to_string()).collect())
+            })
+        }
+        _ if switch(reader, fields, "exec") => ExecRule::Any,
+        _ => ExecRule::None,
+    }
+}
+
+fn sftp(reader: &mut Reader<'_>, fields: &Fields<'_>) -> SftpRule {
+    let expected = "{ \"download\": true, \"upload\": true }, or one of them";
+    let denied = SftpRule { download: false, upload: false };
+    let Some(value) = fields.get("sftp") else { return denied };
+    let Some(sftp) = reader.fields(value, expected, &["download", "upload"]) else { return denied };
+    let (download, upload) = (sftp.get("download"), sftp.get("upload"));
+    if download.is_none() && upload.is_none() {
+        reader.error(sftp.at, "\"sftp\" says neither \"download\" nor \"upload\"", expected);
+    }
+    let mut allowed =
+        |value: Option<&Value<'_>>| value.and_then(|value| reader.boolean(value, "true or false")).unwrap_or(false);
+    SftpRule { download: allowed(download), upload: allowed(upload) }
+}
+
+fn limit(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<std::time::Duration> {
+    let expected = "a time, such as \"30m\" or \"8h\"";
+    let lit = reader.string(fields.get(name)?, expected)?;
+    let found = duration::parse(&lit.value).filter(|time| !time.is_zero());
+    if found.is_none() {
+        reader.error(lit.range, format!("{} is no time", quote(&lit.value)), expected);
+    }
+    found
+}
+
+fn recording(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<RecordingRule> {
+    let lit = reader.string(value, "\"required\", \"bestEffort\" or \"off\"")?;
+    match lit.value.as_ref() {
+        "required" => Some(RecordingRule::Required),
+        "bestEffort" => Some(RecordingRule::BestEffort),
+        "off" => Some(RecordingRule::Off),
+        other => {
+            let message = format!("there is no recording rule {}", quote(other));
+            reader.unknown(lit.range, &message, other, &["required", "bestEffort", "off"]);
+            None
+        }
+    }
+}
+
+type Check = fn(&str) -> bool;
+
+fn checked(reader: &mut Reader<'_>, value: &Value<'_>, check: Check, expected: &str) -> Vec<String> {
+    let keep = |lit: &StringLit<'_>, reader: &mut Reader<'_>| {
+        if check(&lit.value) {
+            return Some(lit.value.to_string());
+        }
+        reader.error(lit.range, format!("{} is not allowed here", quote(&lit.value)), expected);
+        None
+    };
+    reader.strings(value, expected).into_iter().filter_map(|lit| keep(lit, reader)).collect()
+}
+
+/// SFTP has a key of its own, which tells upload from download.
+fn is_subsystem(name: &str) -> bool {
+    name != "sftp" && name.chars().all(|c| c.is_ascii_graphic())
+}
+
+/// `host:port`, `[address]:port`, with `*` for any host or any port.
+fn is_forward(text: &str) -> bool {
+    let host_is_plain =
+        |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*:".contains(c));
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        let host = bare.map_or_else(|| !host.contains(':') && host_is_plain(host), host_is_plain);
+        let port = port == "*" || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
+        host && port
+    })
+}
+
+const SSH: &str = "sallyport.dev/cap/ssh";
+
+const LATER: [&str; 3] = ["tailscale.com/cap/kubernetes", "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"];
+
+const KEYS: [&str; 13] = [
+    "accounts",
+    "recording",
+    "shell",
+    "exec",
+    "sftp",
+    "subsystems",
+    "localForward",
+    "remoteForward",
+    "agent",
+    "x11",
+    "env",
+    "maxDuration",
+    "idleTimeout",
+];
+
+const FORWARD_EXPECTED: &str = "a list of host:port, such as [\"localhost:9090\", \"*.internal:443\", \"localhost:*\"]";
