@@ -1,1 +1,4 @@
 //! Sallyport.
+
+pub mod config;
+pub mod secrets;
