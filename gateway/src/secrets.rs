@@ -35,7 +35,9 @@ pub struct Secret(Zeroizing<String>);
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The reference is not of a kind we know.
-    #[error("a secret is written as a reference: \"env:NAME\", \"file:PATH\" or \"exec:PROGRAM ARGUMENTS\"; never the secret itself")]
+    #[error(
+        "a secret is written as a reference: \"env:NAME\", \"file:PATH\" or \"exec:PROGRAM ARGUMENTS\"; never the secret itself"
+    )]
     NotAReference,
     /// The environment has no such variable.
     #[error("the environment variable {0} is not set: set it for the gateway, or change the reference env:{0}")]
@@ -176,7 +178,8 @@ fn is_on_path(program: &str) -> bool {
     if program.contains('/') {
         return executable(Path::new(program));
     }
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| executable(&folder.join(program))))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| executable(&folder.join(program))))
 }
 
 impl FromStr for SecretRef {

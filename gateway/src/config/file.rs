@@ -219,7 +219,9 @@ impl<'de> Deserialize<'de> for Domain {
         let fits = domain.len() <= 180 && !domain.is_empty() && domain.split('.').all(|label| Name::new(label).is_ok());
         match fits {
             true => Ok(Self(domain.to_owned())),
-            false => Err(de::Error::custom("a domain is labels of letters, digits and hyphens, such as \"corp.internal\"")),
+            false => {
+                Err(de::Error::custom("a domain is labels of letters, digits and hyphens, such as \"corp.internal\""))
+            }
         }
     }
 }
@@ -245,7 +247,9 @@ impl<'de> Deserialize<'de> for Resolver {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         socket(&text, 53).map(Self).ok_or_else(|| {
-            de::Error::custom("a resolver is an address with or without a port, such as \"10.0.0.2\" or \"10.0.0.2:53\"")
+            de::Error::custom(
+                "a resolver is an address with or without a port, such as \"10.0.0.2\" or \"10.0.0.2:53\"",
+            )
         })
     }
 }
