@@ -1,0 +1,25 @@
+# make demo    the whole story on this machine, in a minute
+# make test    everything: format, lints, unit and end-to-end tests with real peers, documentation
+# make bench   figures beside direct connections and wireguard-go, as a table and in target/bench.json
+# make build   the release binary, target/release/sallyport
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: demo test bench build setup
+
+demo: setup
+	@cargo build --locked --workspace --bins
+	@target/debug/sallyport demo
+
+test: setup
+	@build/test
+
+bench: setup
+	@cargo build --locked --release --workspace --bins
+	@target/release/bench
+
+build: setup
+	cargo build --locked --release -p sallyport
+
+setup:
+	@build/setup

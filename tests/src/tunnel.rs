@@ -1,0 +1,136 @@
+//! The way in: a stock WireGuard client, names, both address families, roaming, restarts.
+
+use e2e::{PERSON, Setup, World, run, wait_until};
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_stock_client_reaches_a_stock_sshd_by_name_and_lands_as_the_account() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "id -un"]).ok(), "ubuntu\n");
+    assert_eq!(alice.ssh(&["ubuntu@web1.corp.internal", "id -un"]).ok(), "ubuntu\n");
+    // wireguard-go's own state: one peer, a handshake, bytes both ways.
+    assert_ne!(alice.wg_show("latest-handshakes"), "0");
+    assert!(alice.wg_show("endpoints").ends_with(":51820"));
+}
+
+#[test]
+fn ipv4_and_ipv6_both_lead_to_the_target() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    for family in ["-4", "-6"] {
+        let client = alice.ssh(&[family, "ubuntu@web1", "echo over $0"]).ok();
+        assert!(client.starts_with("over"), "{family}: {client}");
+        assert_eq!(alice.ssh_with(&[family, "ubuntu@web1", "wc -c"], &vec![b'x'; 3_000_000]).ok().trim(), "3000000");
+    }
+}
+
+#[test]
+fn the_resolver_answers_for_targets_and_refuses_other_names() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let lookup = |database: &str, name: &str| {
+        let mut getent = alice.command("getent");
+        getent.args([database, name]);
+        run(getent, b"")
+    };
+    let four = lookup("ahostsv4", "web1").ok();
+    let six = lookup("ahostsv6", "web1").ok();
+    assert!(four.starts_with("100."), "{four}");
+    assert!(six.starts_with("fd"), "{six}");
+    assert_eq!(four, lookup("ahostsv4", "WEB1.corp.internal").ok(), "the same address under its full name, in any case");
+    assert_ne!(lookup("ahosts", "nosuch.corp.internal").code, 0);
+    assert_ne!(lookup("ahosts", "example.com").code, 0);
+}
+
+#[test]
+fn a_client_that_moves_to_another_address_keeps_its_session() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let mut command = alice.client("ssh");
+    command.args(["ubuntu@web1", "echo before; read moved; echo after $moved"]);
+    let mut talk = e2e::Talk::start(command);
+    talk.expect("before");
+    // Another port, and another address on the way there.
+    let mut wg = alice.wg("set");
+    wg.args(["listen-port", "44444"]);
+    let _set = run(wg, b"").ok();
+    alice.namespace().ip(&["address", "add", "10.200.0.77/24", "dev", "out"]);
+    alice.namespace().ip(&["address", "del", "10.200.0.2/24", "dev", "out"]);
+    alice.namespace().ip(&["route", "replace", "10.200.255.1", "via", "10.200.0.1"]);
+    talk.say("there");
+    talk.expect("after there");
+    assert_eq!(talk.end(), 0);
+}
+
+#[test]
+fn a_client_comes_back_by_itself_after_the_gateway_was_killed() {
+    let mut world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "echo 1"]).ok(), "1\n");
+    world.stop(Signal::SIGKILL);
+    world.up();
+    // wireguard-go still holds the old keys; the gateway begins the handshake.
+    let before = alice.wg_show("latest-handshakes");
+    wait_until("the gateway has greeted its client", || alice.wg_show("latest-handshakes") > before);
+    assert_eq!(alice.ssh(&["ubuntu@web1", "echo 2"]).ok(), "2\n");
+}
+
+#[test]
+fn a_device_that_was_removed_or_never_added_gets_no_answer() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "echo in"]).ok(), "in\n");
+    let _removed = world.sallyport(&["device", "rm", "laptop"]).ok();
+    let out = alice.ssh(&["-o", "ConnectTimeout=3", "ubuntu@web1", "echo in"]).failed();
+    assert!(!out.contains("in\n"), "{out}");
+}
+
+#[test]
+fn removing_a_device_ends_its_sessions_at_once() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let mut command = alice.client("ssh");
+    command.args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2", "ubuntu@web1", "echo up; sleep 1000"]);
+    let mut talk = e2e::Talk::start(command);
+    talk.expect("up");
+    let _removed = world.sallyport(&["device", "rm", "laptop"]).ok();
+    assert_eq!(talk.end(), 255);
+    wait_until("the session is in the list, ended", || {
+        world.sallyport(&["sessions", "ls", "--json"]).ok().contains("removed")
+    });
+    assert!(!world.web1.runs("sleep 1000"), "the command on the target ended with it");
+}
+
+#[test]
+fn the_packet_backend_serves_where_no_tun_can_be_opened() {
+    let world = World::start(Setup { tailnet: "backend = \"packet\"".into(), ..Setup::default() });
+    assert!(world.gateway().printed().contains("AF_PACKET"), "{}", world.gateway().printed());
+    let alice = world.caller("alice@example.com", "laptop");
+    for family in ["-4", "-6"] {
+        let sum = alice.ssh_with(&[family, "ubuntu@web1", "cksum"], &vec![b'x'; 5_000_000]).ok();
+        assert_eq!(sum, local_sum(&vec![b'x'; 5_000_000]));
+    }
+}
+
+#[test]
+fn an_ordinary_user_can_run_the_gateway() {
+    let world = World::start(Setup { user: PERSON, ..Setup::default() });
+    let alice = world.caller("alice@example.com", "laptop");
+    for family in ["-4", "-6"] {
+        assert_eq!(alice.ssh(&[family, "ubuntu@web1", "id -un"]).ok(), "ubuntu\n");
+    }
+}
+
+#[test]
+fn a_second_gateway_on_the_same_state_is_refused() {
+    let world = World::new();
+    let said = world.up_fails();
+    assert!(said.contains("already") || said.contains("another"), "{said}");
+    let alice = world.caller("alice@example.com", "laptop");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "echo first"]).ok(), "first\n", "the first one is unharmed");
+}
+
+fn local_sum(bytes: &[u8]) -> String {
+    run(std::process::Command::new("cksum"), bytes).ok()
+}
