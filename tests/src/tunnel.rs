@@ -38,7 +38,11 @@ fn the_resolver_answers_for_targets_and_refuses_other_names() {
     let six = lookup("ahostsv6", "web1").ok();
     assert!(four.starts_with("100."), "{four}");
     assert!(six.starts_with("fd"), "{six}");
-    assert_eq!(four, lookup("ahostsv4", "WEB1.corp.internal").ok(), "the same address under its full name, in any case");
+    assert_eq!(
+        four,
+        lookup("ahostsv4", "WEB1.corp.internal").ok(),
+        "the same address under its full name, in any case"
+    );
     assert_ne!(lookup("ahosts", "nosuch.corp.internal").code, 0);
     assert_ne!(lookup("ahosts", "example.com").code, 0);
 }
@@ -91,7 +95,14 @@ fn removing_a_device_ends_its_sessions_at_once() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     let mut command = alice.client("ssh");
-    command.args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2", "ubuntu@web1", "echo up; sleep 1000"]);
+    command.args([
+        "-o",
+        "ServerAliveInterval=1",
+        "-o",
+        "ServerAliveCountMax=2",
+        "ubuntu@web1",
+        "echo up; sleep 1234567",
+    ]);
     let mut talk = e2e::Talk::start(command);
     talk.expect("up");
     let _removed = world.sallyport(&["device", "rm", "laptop"]).ok();
@@ -99,7 +110,7 @@ fn removing_a_device_ends_its_sessions_at_once() {
     wait_until("the session is in the list, ended", || {
         world.sallyport(&["sessions", "ls", "--json"]).ok().contains("removed")
     });
-    assert!(!world.web1.runs("sleep 1000"), "the command on the target ended with it");
+    assert!(!world.web1.runs("sleep 1234567"), "the command on the target ended with it");
 }
 
 #[test]

@@ -81,8 +81,7 @@ impl World {
         let hosts = Namespace::new();
         hosts.add_accounts(&folder.path().join("home"), &ACCOUNTS);
         hosts.ip(&["address", "add", &format!("{ENDPOINT}/32"), "dev", "lo"]);
-        let web1 =
-            Sshd::start(&hosts, &folder.path().join("web1"), (WEB1, 22).into(), &setup.sshd);
+        let web1 = Sshd::start(&hosts, &folder.path().join("web1"), (WEB1, 22).into(), &setup.sshd);
         let binary = match setup.user {
             0 => sallyport_binary(),
             // The build folder may be out of this user's sight.
