@@ -15,6 +15,7 @@ mod error;
 mod flow;
 mod keys;
 mod memory;
+pub mod netns;
 mod stream;
 mod tailnet;
 
