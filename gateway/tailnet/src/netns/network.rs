@@ -76,6 +76,10 @@ pub(super) async fn configure(setup: &Setup) -> Result<(), Failure> {
     };
     for address in addresses {
         netlink.add_address(device, *address).await?;
+        if address.is_ipv6() {
+            // The kernel makes the same route for an IPv6 address, but later, in a work queue.
+            netlink.add_route(local_route(IpNet::from(*address), loopback)?, format!("accept {address}")).await?;
+        }
     }
     for prefix in routes {
         // IPv6 may be switched off on this machine; then there is no address of it either.

@@ -12,15 +12,15 @@ use sallyport_tailnet::netns::{
 use super::KINDS;
 use super::pump::Pump;
 
-/// Runs every rule for every kind of device; true when one failed.
-pub(crate) fn run_all() -> bool {
+/// Runs every rule whose name contains `filter`, for every kind of device; true when one failed.
+pub(crate) fn run_all(filter: &str) -> bool {
     let mut failed = false;
     for kind in KINDS {
         if let Err(error) = PrivateNamespace::open(&gateway(kind)) {
             println!("skipped: all rules with {kind}: {error}");
             continue;
         }
-        for (name, rule) in RULES {
+        for (name, rule) in RULES.into_iter().filter(|(name, _)| name.contains(filter)) {
             let passed = std::panic::catch_unwind(|| block_on(async { rule(World::new(kind)) })).is_ok();
             println!("{}: {name} ({kind})", if passed { "ok" } else { "FAILED" });
             failed |= !passed;
