@@ -8,5 +8,8 @@
     reason = "these are tests: they may end at once, and they play the peers that dial"
 )]
 
+mod bad_days;
+mod policy;
+mod recording;
 mod ssh;
 mod tunnel;

@@ -79,6 +79,33 @@ impl Sshd {
         })
     }
 
+    /// Kills the processes that serve open connections; the listener stays.
+    ///
+    /// # Panics
+    /// When `/proc` cannot be read.
+    pub fn kill_sessions(&self) {
+        let listener = self.process.id();
+        let mut serving = vec![listener];
+        // The monitor is a child of the listener, and the process that holds the socket is the monitor's.
+        for _generation in 0..2 {
+            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                let after_name = stat.rsplit(')').next().unwrap_or_default();
+                let parent = after_name.split_whitespace().nth(1).and_then(|parent| parent.parse().ok());
+                let id = entry.file_name().to_string_lossy().parse().unwrap_or_default();
+                if stat.contains("(sshd")
+                    && parent.is_some_and(|parent| serving.contains(&parent))
+                    && !serving.contains(&id)
+                {
+                    serving.push(id);
+                }
+            }
+        }
+        for id in serving.into_iter().skip(1) {
+            let _ended_already = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGKILL);
+        }
+    }
+
     /// Stops listening; sessions that are open go on.
     pub fn stop(&mut self) {
         self.process.signal(nix::sys::signal::SIGTERM);

@@ -145,6 +145,11 @@ impl World {
         run(self.command(&["up"]), b"").failed()
     }
 
+    /// Gives `web1` another host key, as a machine that took over its address would have.
+    pub fn change_host_key_of_web1(&mut self) {
+        self.web1.change_host_key(&self.hosts);
+    }
+
     /// The gateway's process.
     #[must_use]
     pub fn gateway(&self) -> &Process {
