@@ -1,1 +1,40 @@
 //! Sallyport's recordings: events, formats, hash chain, segments, storage.
+//!
+//! A session leaves one folder: a manifest, a timeline of [`Event`]s, an asciicast for each terminal, and the bytes that
+//! commands wrote. Stock tools read the content: `zstd -dc terminal-0.cast.zst | asciinema play -`. FORMAT.md describes
+//! every byte.
+//!
+//! Writing: [`Store::create`] gives a [`Recording`]. Nothing is ever dropped: a full queue makes the session wait, and a
+//! failure is returned by every later call and by [`Recording::failure`].
+//! Reading: [`read::RecordingReader`], which trusts nothing.
+
+mod cast;
+mod drive;
+mod error;
+mod event;
+mod folder;
+mod hash;
+mod id;
+mod manifest;
+mod pack;
+mod queue;
+pub mod read;
+mod recording;
+pub mod scan;
+pub mod segment;
+mod store;
+mod writer;
+
+pub use cast::{CastHeader, TerminalHeader};
+pub use error::RecorderError;
+pub use event::{End, Event, Outcome};
+pub use hash::{Hash, NotAHash};
+pub use id::{NotASessionId, SessionId};
+pub use manifest::{
+    Caller, Checkpoint, Head, Header, MANIFEST, Manifest, PolicyStamp, Seal, Signature, Signer, State, StreamTotal,
+    Target, VERSION,
+};
+pub use queue::QUEUE_BYTES;
+pub use recording::{MAX_EVENT, Output, OutputStream, Recording, Sealed, Terminal};
+pub use segment::StreamId;
+pub use store::{FindError, Store, Stored};

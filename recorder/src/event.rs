@@ -1,0 +1,270 @@
+//! What happens in a session, as typed events. One event is one line of `timeline.jsonl`: a JSON object with `at_us`
+//! (microseconds since the session started) and `type`, then the fields of the variant.
+//!
+//! Channels are numbered by the gateway from 0 in the order in which the client opened them.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened in a session. `type` in the JSON is the variant in snake case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The recording began; who, where and under which policy is in the manifest. Written by the recorder itself.
+    Start {
+        /// `ssh`
+        protocol: String,
+        /// The user, or the tags joined by commas.
+        caller: String,
+        /// The name of the target.
+        target: String,
+    },
+    /// The policy let the caller in as this account.
+    Authorized {
+        /// The account on the target.
+        account: String,
+        /// The rules that allowed it, as `ssh[2]` with line and column.
+        rules: Vec<String>,
+        /// What the client calls itself, for SSH its version string.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        client: String,
+    },
+    /// The connection to the target is up, and the target has proved who it is.
+    TargetConnected {
+        /// The address that was dialled, with port.
+        address: String,
+        /// Fingerprint of its host key, as `SHA256:…`.
+        host_key: String,
+        /// How the gateway proved itself there: `certificate`, `key` or `password`.
+        login: String,
+    },
+    /// The client opened a channel and the target confirmed it.
+    ChannelOpen {
+        /// Number of the channel.
+        channel: u32,
+        /// `session`, or another channel type of RFC 4254.
+        kind: String,
+    },
+    /// A channel was closed on both sides.
+    ChannelClose {
+        /// Number of the channel.
+        channel: u32,
+        /// Bytes from the client to the target.
+        sent: u64,
+        /// Bytes from the target to the client, stderr included.
+        received: u64,
+    },
+    /// The client asked for an environment variable (RFC 4254, 6.4).
+    Environment {
+        /// Number of the channel.
+        channel: u32,
+        /// The variable's name.
+        name: String,
+        /// Its value; absent where the policy refused it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+        /// Whether it was passed on.
+        accepted: bool,
+    },
+    /// A pseudo-terminal was given to a channel (RFC 4254, 6.2). Its output is in `terminal-N.cast`.
+    Pty {
+        /// Number of the channel.
+        channel: u32,
+        /// N of `terminal-N.cast`.
+        terminal: u32,
+        /// The value of `TERM`.
+        term: String,
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// A login shell was started.
+    Shell {
+        /// Number of the channel.
+        channel: u32,
+    },
+    /// A command was started.
+    Exec {
+        /// Number of the channel.
+        channel: u32,
+        /// The command line as the client sent it; bytes that are not UTF-8 are replaced by U+FFFD.
+        command: String,
+    },
+    /// A subsystem was started.
+    Subsystem {
+        /// Number of the channel.
+        channel: u32,
+        /// Its name.
+        name: String,
+    },
+    /// File transfer by SFTP was started on a channel.
+    SftpOpened {
+        /// Number of the channel.
+        channel: u32,
+    },
+    /// The client's window changed its size.
+    Window {
+        /// Number of the channel.
+        channel: u32,
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// The client sent a signal (RFC 4254, 6.9), without `SIG`.
+    Signal {
+        /// Number of the channel.
+        channel: u32,
+        /// `INT`, `TERM`, …
+        signal: String,
+    },
+    /// A command ended with a status.
+    ExitStatus {
+        /// Number of the channel.
+        channel: u32,
+        /// Its exit status.
+        status: u32,
+    },
+    /// A command was ended by a signal.
+    ExitSignal {
+        /// Number of the channel.
+        channel: u32,
+        /// `KILL`, `SEGV`, …
+        signal: String,
+        /// Whether the target says that it dumped core.
+        core_dumped: bool,
+        /// What the target said about it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+    },
+    /// Something was asked for and refused.
+    Refused {
+        /// Number of the channel, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<u32>,
+        /// What was asked for: `exec`, `subsystem sftp`, `agent`, …
+        what: String,
+        /// Why not, as it was told to the caller.
+        why: String,
+    },
+    /// A forward was asked for and refused.
+    ForwardRefused {
+        /// `local`, `remote`, `stream-local`, `agent` or `x11`.
+        kind: String,
+        /// What should have been reached or listened on.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// Keys were exchanged anew in mid-session.
+    Rekey {
+        /// `client` or `target`.
+        leg: String,
+    },
+    /// Nothing could be recorded for a while, and the policy let the session go on.
+    Gap {
+        /// When recording stopped, in milliseconds since the start.
+        from_ms: u64,
+        /// When it went on.
+        to_ms: u64,
+        /// What failed.
+        why: String,
+    },
+    /// The session ended. The last event of every recording that was closed or recovered.
+    End {
+        /// How.
+        outcome: Outcome,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// Written by a later version than this one.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Both sides were done.
+    Completed,
+    /// The policy refused it.
+    Denied,
+    /// The client went away or broke the protocol.
+    Client,
+    /// The target could not be reached, refused the login, or broke off.
+    Target,
+    /// The policy, the device or the user changed in mid-session and no longer allowed it.
+    Revoked,
+    /// It was idle for too long, or reached its longest duration.
+    Expired,
+    /// An operator ended it.
+    Killed,
+    /// The recording was required and could not be written.
+    Recording,
+    /// The gateway was stopped in good order.
+    Shutdown,
+    /// The gateway failed.
+    Failed,
+    /// The gateway stopped without a word; the recording was sealed at its next start.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The word in the JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Denied => "denied",
+            Self::Client => "client",
+            Self::Target => "target",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Killed => "killed",
+            Self::Recording => "recording",
+            Self::Shutdown => "shutdown",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How, why and when a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// How.
+    pub outcome: Outcome,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// When, by the gateway's clock.
+    pub at: jiff::Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_tagged_by_its_type() {
+        let event = Event::Exec { channel: 3, command: "uname -a".into() };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"type":"exec","channel":3,"command":"uname -a"}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_unknown_not_an_error() {
+        let event: Event = serde_json::from_str(r#"{"type":"teleported","to":"mars"}"#).unwrap();
+        assert_eq!(event, Event::Unknown);
+    }
+
+    #[test]
+    fn an_outcome_is_named_as_in_the_json() {
+        for outcome in [Outcome::Completed, Outcome::Target, Outcome::Interrupted] {
+            assert_eq!(serde_json::to_string(&outcome).unwrap(), format!("\"{}\"", outcome.as_str()));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A recording's folder on disk: `ROOT/YYYY-MM-DD/ID/`, 0700, files 0600. It owns creation, the lock that says that a
+//! recording is being written, and the atomic change of its manifest.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{Header, MANIFEST, Manifest, RecorderError};
+
+/// The name under which the next manifest is written before it takes the old one's place.
+pub(crate) const NEXT_MANIFEST: &str = "manifest.json.next";
+
+/// A file or folder that was changed and must be synced, and its path for the error message.
+pub(crate) type Unsynced = (PathBuf, Arc<File>);
+
+/// A folder that was just made, locked.
+pub(crate) struct New {
+    pub(crate) path: PathBuf,
+    pub(crate) lock: File,
+    /// What must be synced before a crash of the machine can no longer lose it.
+    pub(crate) unsynced: Vec<Unsynced>,
+}
+
+/// Where the recording of this session lies.
+pub(crate) fn path_of(root: &Path, header: &Header) -> PathBuf {
+    let day = header.started.to_zoned(jiff::tz::TimeZone::UTC).date();
+    root.join(day.to_string()).join(header.id.to_string())
+}
+
+/// Makes the folder with an open manifest in it. Nothing is synced yet: that would hold up every new session, and the
+/// first sync comes within the second that recordings promise.
+pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError> {
+    let path = path_of(root, header);
+    let day = path.parent().unwrap_or(root).to_owned();
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| RecorderError::disk(path, error)
+    };
+    make(&day)
+        .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+        .map_err(disk(&day))?;
+    make(&path).map_err(disk(&path))?;
+    let lock = File::open(&path).map_err(disk(&path))?;
+    if let Err(error) = lock.try_lock() {
+        return Err(RecorderError::disk(&path, io_error(error)));
+    }
+    let (name, file) = write_manifest(&path.join(MANIFEST), &Manifest::open(header.clone()))?;
+    let open = |path: &Path| Ok((path.to_owned(), Arc::new(File::open(path).map_err(disk(path))?)));
+    let unsynced = vec![(name, Arc::new(file)), open(&path)?, open(&day)?, open(root)?];
+    Ok(New { path, lock, unsynced })
+}
+
+/// Puts a new manifest in the place of the old one, whole or not at all.
+pub(crate) fn replace_manifest(folder: &Path, manifest: &Manifest) -> Result<(), RecorderError> {
+    let (next, file) = write_manifest(&folder.join(NEXT_MANIFEST), manifest)?;
+    let renamed = file.sync_all().and_then(|()| std::fs::rename(&next, folder.join(MANIFEST)));
+    renamed.and_then(|()| File::open(folder)?.sync_all()).map_err(|error| RecorderError::disk(next, error))
+}
+
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(PathBuf, File), RecorderError> {
+    let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| RecorderError::disk(path, error))?;
+    text.push(b'\n');
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(&text).map(|()| file));
+    written.map(|file| (path.to_owned(), file)).map_err(|error| RecorderError::disk(path, error))
+}
+
+/// Makes a folder for the owner alone.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+fn io_error(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    }
+}

@@ -1,0 +1,182 @@
+//! The queue between a session and its writer. Bounded in bytes: when it is full, whoever records waits, and so the
+//! session slows down to the speed of the disk. Nothing is dropped.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::Instant,
+};
+
+use crate::{End, RecorderError, Sealed, StreamId, TerminalHeader};
+
+/// Most bytes that wait for the writer in one session.
+pub const QUEUE_BYTES: usize = 1 << 20;
+/// What a message costs beside its bytes.
+const OVERHEAD: usize = 128;
+
+/// What a session tells its writer.
+pub(crate) enum Message {
+    /// An event as JSON, without its time.
+    Event(Vec<u8>),
+    /// A terminal begins.
+    Terminal(StreamId, Box<TerminalHeader>),
+    /// A terminal has a new size.
+    Resize(StreamId, u16, u16),
+    /// Bytes of a terminal or a channel.
+    Output(StreamId, Bytes),
+    /// Nothing more comes on this stream.
+    Finish(StreamId),
+    /// Seal the recording and say how it went.
+    Close(End, oneshot::Sender<Result<Sealed, RecorderError>>),
+    /// Every handle is gone and nobody closed: keep what there is, unsealed.
+    Abandon,
+}
+
+impl Message {
+    /// The room that it takes.
+    pub(crate) fn cost(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Event(line) => line.len(),
+                Self::Output(_, bytes) => bytes.len(),
+                _ => 0,
+            }
+    }
+}
+
+/// A message with the time at which it got its place, and the room that it takes until it is written.
+pub(crate) struct Queued {
+    pub(crate) at_us: u64,
+    pub(crate) message: Message,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The queue, the clock, and whether recording has failed.
+pub(crate) struct Queue {
+    started: Instant,
+    room: Arc<Semaphore>,
+    inner: Mutex<Inner>,
+    ready: Notify,
+    failure: watch::Sender<Option<RecorderError>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Queued>,
+    bytes: usize,
+    taken: HashSet<StreamId>,
+    /// Nobody takes messages out any more.
+    ended: bool,
+}
+
+impl Queue {
+    pub(crate) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            inner: Mutex::default(),
+            ready: Notify::new(),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits for room and adds the message. Cancel-safe: a call that was given up has added nothing.
+    pub(crate) async fn push(&self, message: Message) -> Result<(), RecorderError> {
+        let cost = message.cost().min(QUEUE_BYTES);
+        let room = Arc::clone(&self.room).acquire_many_owned(crate::segment::narrow(cost)).await;
+        let room = room.map_err(|_closed| self.error())?;
+        self.insert(message, Some(room))
+    }
+
+    /// Adds a message that takes no room and needs none: the last ones of a stream or a recording.
+    pub(crate) fn push_last(&self, message: Message) {
+        // On a recording that has ended there is nothing left to end.
+        let _ = self.insert(message, None);
+    }
+
+    fn insert(&self, message: Message, room: Option<OwnedSemaphorePermit>) -> Result<(), RecorderError> {
+        let mut inner = self.lock();
+        if inner.ended {
+            return Err(self.error());
+        }
+        // The time is taken under the lock, so that times never run backwards along the queue.
+        let at_us = self.now_us();
+        inner.bytes += message.cost();
+        inner.waiting.push_back(Queued { at_us, message, _room: room });
+        drop(inner);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Takes a number for a stream; each number can be taken once.
+    pub(crate) fn take(&self, id: StreamId) -> Result<(), RecorderError> {
+        if self.lock().taken.insert(id) { Ok(()) } else { Err(RecorderError::Exists { file: id.to_string() }) }
+    }
+
+    /// Adds the closing message, after which nothing more is let in.
+    pub(crate) fn close(&self, message: Message) -> Result<(), RecorderError> {
+        if self.room.is_closed() {
+            return Err(self.error());
+        }
+        self.room.close();
+        self.insert(message, None)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    /// The next message.
+    pub(crate) fn pop(&self) -> Option<Queued> {
+        let mut inner = self.lock();
+        let next = inner.waiting.pop_front()?;
+        inner.bytes -= next.message.cost();
+        if inner.waiting.is_empty() {
+            inner.waiting.shrink_to(4);
+        }
+        Some(next)
+    }
+
+    /// Waits until there may be a message, and says how many bytes wait.
+    pub(crate) async fn ready(&self) -> usize {
+        loop {
+            let ready = self.ready.notified();
+            let bytes = self.lock().bytes;
+            if bytes > 0 {
+                return bytes;
+            }
+            ready.await;
+        }
+    }
+
+    /// Microseconds since the session's start.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Ends recording: every call from now on, and every one that waits, returns this error.
+    pub(crate) fn fail(&self, error: RecorderError) {
+        self.failure.send_if_modified(|failure| failure.is_none() && failure.replace(error).is_none());
+        self.room.close();
+        *self.lock() = Inner { ended: true, ..Inner::default() };
+    }
+
+    /// Why nothing can be added.
+    pub(crate) fn error(&self) -> RecorderError {
+        self.failure.borrow().clone().unwrap_or(RecorderError::Closed)
+    }
+
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<RecorderError>> {
+        self.failure.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

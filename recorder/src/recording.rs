@@ -1,0 +1,199 @@
+//! What a session holds while it is being recorded. Every call that records waits while the queue is full, and is
+//! cancel-safe: a call that was given up has recorded nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    Checkpoint, End, Event, Head, RecorderError, SessionId, StreamId, TerminalHeader,
+    queue::{Message, Queue},
+};
+
+/// Longest event as JSON.
+pub const MAX_EVENT: usize = 2 << 20;
+
+/// A recording that is being written. Cheap to clone. When the last handle is dropped without [`Recording::close`], what
+/// was recorded is kept on disk unsealed, as after a crash.
+#[derive(Clone)]
+pub struct Recording {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: SessionId,
+    queue: Arc<Queue>,
+    checkpoints: watch::Receiver<Option<Checkpoint>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.push_last(Message::Abandon);
+    }
+}
+
+/// Which output of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A recording that was closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The end of its chain, as its manifest says.
+    pub head: Head,
+    /// Size of its stream files.
+    pub bytes: u64,
+    /// How long the session was.
+    pub duration: Duration,
+}
+
+impl Recording {
+    pub(crate) fn new(id: SessionId, queue: Arc<Queue>, checkpoints: watch::Receiver<Option<Checkpoint>>) -> Self {
+        Self { shared: Arc::new(Shared { id, queue, checkpoints }) }
+    }
+
+    /// The session's name.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.shared.id
+    }
+
+    /// Records an event.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed, or the event is longer than [`MAX_EVENT`].
+    pub async fn event(&self, event: Event) -> Result<(), RecorderError> {
+        let line = serde_json::to_vec(&event).map_err(|error| RecorderError::disk("timeline", error))?;
+        if line.len() > MAX_EVENT {
+            return Err(RecorderError::TooLong { length: line.len(), limit: MAX_EVENT });
+        }
+        self.shared.queue.push(Message::Event(line)).await
+    }
+
+    /// Begins the asciicast of terminal `number`.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed, or the number was used before.
+    pub async fn terminal(&self, number: u32, header: TerminalHeader) -> Result<Terminal, RecorderError> {
+        let stream = self.stream(StreamId::Terminal(number))?;
+        self.shared.queue.push(Message::Terminal(stream.id, Box::new(header))).await?;
+        Ok(Terminal { stream })
+    }
+
+    /// Begins the output of a command on channel `number`, kept byte for byte.
+    ///
+    /// # Errors
+    /// When the number and kind were used before.
+    pub async fn output(&self, number: u32, stream: OutputStream) -> Result<Output, RecorderError> {
+        let id = match stream {
+            OutputStream::Stdout => StreamId::Stdout(number),
+            OutputStream::Stderr => StreamId::Stderr(number),
+        };
+        Ok(Output { stream: self.stream(id)? })
+    }
+
+    fn stream(&self, id: StreamId) -> Result<Stream, RecorderError> {
+        self.shared.queue.take(id)?;
+        Ok(Stream { id, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Resolves when the recorder has failed: the disk is full, the folder was taken away. Pends for as long as all is
+    /// well, and for ever once the recording was closed.
+    pub fn failure(&self) -> impl Future<Output = RecorderError> + Send + 'static {
+        let mut failure = self.shared.queue.failure();
+        async move {
+            let failed = |failure: &Option<RecorderError>| !matches!(failure, None | Some(RecorderError::Closed));
+            match failure.wait_for(failed).await.map(|failure| failure.clone()) {
+                Ok(Some(error)) => error,
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The head of the chain, each time that everything before it has reached the disk.
+    #[must_use]
+    pub fn checkpoints(&self) -> watch::Receiver<Option<Checkpoint>> {
+        self.shared.checkpoints.clone()
+    }
+
+    /// Writes what is left and the end event, waits for the disk, and signs. Calls on other handles fail from now on.
+    /// Not cancel-safe, but harmless to give up: the seal is made all the same.
+    ///
+    /// # Errors
+    /// When the recorder has failed or was closed before.
+    pub async fn close(self, end: End) -> Result<Sealed, RecorderError> {
+        let (reply, sealed) = oneshot::channel();
+        self.shared.queue.close(Message::Close(end, reply))?;
+        sealed.await.map_err(|_dropped| self.shared.queue.error())?
+    }
+}
+
+/// A terminal being recorded; dropping it ends its stream.
+pub struct Terminal {
+    stream: Stream,
+}
+
+impl Terminal {
+    /// Records what the terminal showed.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed.
+    pub async fn output(&self, bytes: &Bytes) -> Result<(), RecorderError> {
+        self.stream.output(bytes).await
+    }
+
+    /// Records its new size.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed.
+    pub async fn resize(&self, width: u16, height: u16) -> Result<(), RecorderError> {
+        self.stream.shared.queue.push(Message::Resize(self.stream.id, width, height)).await
+    }
+}
+
+/// An output of a command being recorded; dropping it ends its stream.
+pub struct Output {
+    stream: Stream,
+}
+
+impl Output {
+    /// Records what the command wrote.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed.
+    pub async fn output(&self, bytes: &Bytes) -> Result<(), RecorderError> {
+        self.stream.output(bytes).await
+    }
+}
+
+struct Stream {
+    id: StreamId,
+    shared: Arc<Shared>,
+}
+
+impl Stream {
+    async fn output(&self, bytes: &Bytes) -> Result<(), RecorderError> {
+        // Pieces, so that one large buffer cannot make a segment larger than any reader takes.
+        let mut rest = bytes.clone();
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE));
+            self.shared.queue.push(Message::Output(self.id, piece)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.queue.push_last(Message::Finish(self.id));
+    }
+}
+
+/// Largest piece of output that is queued at once.
+const PIECE: usize = 256 << 10;

@@ -1,0 +1,312 @@
+//! Messages → segments → files. It owns the chain and the open files of one recording. It blocks, and knows no task and
+//! no clock: `drive` calls it where blocking is allowed, and tells it the time.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    End, Event, Head, Header, RecorderError, Seal, Sealed, Signer, StreamId, StreamTotal,
+    cast::{self, CastHeader, Decoder},
+    folder::{self, Unsynced},
+    hash::Hash,
+    manifest::Manifest,
+    pack::Packer,
+    queue::{Message, Queued},
+    segment::{MAX_MARKS, Mark, SegmentHeader, block_sums, narrow},
+};
+
+/// A segment is cut when its content has reached this size.
+const SEGMENT: usize = 256 << 10;
+/// A new mark at most this often.
+const MARK_US: u64 = 1000;
+
+/// The writing end of one recording.
+pub(crate) struct Writer {
+    folder: PathBuf,
+    /// Held while the recording is open: whoever recovers after a crash leaves locked folders alone.
+    _lock: File,
+    header: Header,
+    signer: Arc<Signer>,
+    packer: Arc<Packer>,
+    streams: BTreeMap<StreamId, Stream>,
+    done: Vec<StreamTotal>,
+    head: Head,
+    packed: Vec<u8>,
+    /// Files and folders that were changed since the last sync.
+    unsynced: Vec<Unsynced>,
+}
+
+/// One stream file, and what is to become its next segment.
+struct Stream {
+    path: PathBuf,
+    file: Option<Arc<File>>,
+    synced: bool,
+    finished: bool,
+    content: Vec<u8>,
+    first_us: u64,
+    last_us: u64,
+    marks: Vec<Mark>,
+    /// Times in a terminal's lines count from here.
+    opened_us: u64,
+    decoder: Decoder,
+    total: StreamTotal,
+}
+
+/// What must reach the disk, and what is safe once it has.
+pub(crate) struct Sync {
+    files: Vec<Unsynced>,
+    pub(crate) head: Head,
+}
+
+impl Sync {
+    /// Waits for the disk.
+    pub(crate) fn run(self) -> Result<Head, RecorderError> {
+        for (path, file) in &self.files {
+            file.sync_data().map_err(|error| RecorderError::disk(path, error))?;
+        }
+        Ok(self.head)
+    }
+}
+
+impl Writer {
+    /// A writer for a folder that was just created: `unsynced` is what creating it has changed.
+    pub(crate) fn new(
+        new: folder::New,
+        header: Header,
+        signer: Arc<Signer>,
+        packer: Arc<Packer>,
+    ) -> Result<Self, RecorderError> {
+        let root = header.root().map_err(|error| RecorderError::disk(&new.path, error))?;
+        Ok(Self {
+            folder: new.path,
+            _lock: new.lock,
+            header,
+            signer,
+            packer,
+            streams: BTreeMap::new(),
+            done: vec![],
+            head: Head { segments: 0, hash: root },
+            packed: vec![],
+            unsynced: new.unsynced,
+        })
+    }
+
+    /// Takes a message in. No I/O happens before [`Writer::cut_full`] or [`Writer::cut_all`].
+    pub(crate) fn absorb(&mut self, queued: Queued) -> Option<Ending> {
+        let at_us = queued.at_us;
+        match queued.message {
+            Message::Event(line) => self.event(at_us, &line),
+            Message::Terminal(id, header) => self.terminal(id, at_us, *header),
+            Message::Resize(id, width, height) => {
+                let stream = self.stream(id, at_us);
+                cast::resize_line(&mut stream.content, at_us.saturating_sub(stream.opened_us), width, height);
+            }
+            Message::Output(id @ StreamId::Terminal(_), bytes) => self.stream(id, at_us).text(at_us, &bytes),
+            Message::Output(id, bytes) => self.stream(id, at_us).bytes(at_us, &bytes),
+            Message::Finish(id) => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.finish(at_us);
+                }
+            }
+            Message::Close(end, reply) => return Some(Ending::Close(at_us, end, reply)),
+            Message::Abandon => return Some(Ending::Abandon),
+        }
+        None
+    }
+
+    fn event(&mut self, at_us: u64, line: &[u8]) {
+        let stream = self.stream(StreamId::Timeline, at_us);
+        stream.content.extend(format!("{{\"at_us\":{at_us},").into_bytes());
+        stream.content.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
+        stream.content.push(b'\n');
+    }
+
+    fn terminal(&mut self, id: StreamId, at_us: u64, header: crate::TerminalHeader) {
+        let header = CastHeader::new(&self.header, header, at_us);
+        let stream = self.stream(id, at_us);
+        stream.opened_us = at_us;
+        // Plain data into memory cannot fail.
+        let _ = serde_json::to_writer(&mut stream.content, &header);
+        stream.content.push(b'\n');
+    }
+
+    fn stream(&mut self, id: StreamId, at_us: u64) -> &mut Stream {
+        let folder = &self.folder;
+        let stream = self.streams.entry(id).or_insert_with(|| Stream::new(folder, id));
+        stream.touch(at_us);
+        stream
+    }
+
+    /// Whether a stream has a whole segment to write.
+    pub(crate) fn has_full(&self) -> bool {
+        self.streams.values().any(|stream| stream.content.len() >= SEGMENT)
+    }
+
+    /// Whether something has not reached the disk.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.unsynced.is_empty() || self.streams.values().any(|stream| !stream.synced || !stream.content.is_empty())
+    }
+
+    /// Writes the segments that are large enough.
+    pub(crate) fn cut_full(&mut self) -> Result<(), RecorderError> {
+        let full = |stream: &Stream| stream.content.len() >= SEGMENT;
+        let ids: Vec<StreamId> = self.streams.iter().filter(|(_, stream)| full(stream)).map(|(id, _)| *id).collect();
+        ids.into_iter().try_for_each(|id| self.cut(id))
+    }
+
+    /// Writes everything and says what to sync. Streams that are finished are let go, and so is memory.
+    pub(crate) fn cut_all(&mut self) -> Result<Sync, RecorderError> {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.cut(id))?;
+        let mut files = std::mem::take(&mut self.unsynced);
+        for stream in self.streams.values_mut().filter(|stream| !stream.synced) {
+            stream.synced = true;
+            files.extend(stream.file.clone().map(|file| (stream.path.clone(), file)));
+        }
+        let finished = |id: &StreamId, stream: &Stream| stream.finished && *id != StreamId::Timeline;
+        let (done, open) = std::mem::take(&mut self.streams).into_iter().partition(|(id, s)| finished(id, s));
+        self.streams = open;
+        let done: BTreeMap<StreamId, Stream> = done;
+        self.done.extend(done.into_values().map(|stream| stream.total));
+        self.packed = vec![];
+        Ok(Sync { files, head: self.head.clone() })
+    }
+
+    /// Writes what a stream holds as one segment.
+    fn cut(&mut self, id: StreamId) -> Result<(), RecorderError> {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.content.is_empty()) else {
+            return Ok(());
+        };
+        let (path, packed) = (stream.path.clone(), &mut self.packed);
+        self.packer.pack(&stream.content, packed).map_err(|error| RecorderError::disk(&path, error))?;
+        let header = SegmentHeader {
+            session: self.header.id,
+            stream: id,
+            seq: self.head.segments,
+            prev: self.head.hash,
+            data: Hash::of(&[packed]),
+            offset: stream.total.content,
+            length: narrow(stream.content.len()),
+            packed: narrow(packed.len()),
+            first_us: stream.first_us,
+            last_us: stream.last_us,
+            marks: std::mem::take(&mut stream.marks),
+            blocks: block_sums(packed),
+        };
+        let (frame, link) = header.encode();
+        let (file, created) = stream.file(&self.folder).map_err(|error| RecorderError::disk(&path, error))?;
+        let mut to: &File = &file;
+        to.write_all(&frame).and_then(|()| to.write_all(packed)).map_err(|error| RecorderError::disk(&path, error))?;
+        self.unsynced.extend(created);
+        stream.synced = false;
+        stream.total.segments += 1;
+        stream.total.bytes += (frame.len() + packed.len()) as u64;
+        stream.total.content += u64::from(header.length);
+        // A busy stream keeps its buffer, an idle one holds no memory.
+        if stream.content.len() >= SEGMENT {
+            stream.content.clear()
+        } else {
+            stream.content = vec![]
+        }
+        self.head = Head { segments: header.seq + 1, hash: link };
+        Ok(())
+    }
+
+    /// Writes the end event, waits for the disk, then replaces the manifest with the sealed one.
+    pub(crate) fn seal(&mut self, at_us: u64, end: End) -> Result<Sealed, RecorderError> {
+        let event = Event::End { outcome: end.outcome, reason: end.reason.clone() };
+        let line = serde_json::to_vec(&event).map_err(|error| RecorderError::disk(&self.folder, error))?;
+        self.streams.values_mut().for_each(|stream| stream.finish(at_us));
+        self.event(at_us, &line);
+        let head = self.cut_all()?.run()?;
+        let mut streams = std::mem::take(&mut self.done);
+        streams.extend(self.streams.values().map(|stream| stream.total.clone()));
+        streams.retain(|stream| stream.segments > 0);
+        streams.sort_by(|a, b| a.file.cmp(&b.file));
+        let sealed = Sealed {
+            head: head.clone(),
+            bytes: streams.iter().map(|stream| stream.bytes).sum(),
+            duration: std::time::Duration::from_micros(at_us),
+        };
+        let seal = Seal { end, duration_ms: at_us / 1000, streams, head };
+        let manifest = Manifest::open(self.header.clone()).sealed(seal, &self.signer);
+        let manifest = manifest.map_err(|error| RecorderError::disk(&self.folder, error))?;
+        folder::replace_manifest(&self.folder, &manifest)?;
+        Ok(sealed)
+    }
+}
+
+/// How the writer's work ends.
+pub(crate) enum Ending {
+    /// Seal, and tell whoever closed.
+    Close(u64, End, tokio::sync::oneshot::Sender<Result<Sealed, RecorderError>>),
+    /// Keep what there is.
+    Abandon,
+}
+
+impl Stream {
+    fn new(folder: &Path, id: StreamId) -> Self {
+        let file = id.to_string();
+        Self {
+            path: folder.join(&file),
+            file: None,
+            synced: true,
+            finished: false,
+            content: vec![],
+            first_us: 0,
+            last_us: 0,
+            marks: vec![],
+            opened_us: 0,
+            decoder: Decoder::default(),
+            total: StreamTotal { file, segments: 0, bytes: 0, content: 0 },
+        }
+    }
+
+    fn text(&mut self, at_us: u64, bytes: &[u8]) {
+        let after_us = at_us.saturating_sub(self.opened_us);
+        let Self { decoder, content, .. } = self;
+        decoder.decode(bytes, |text| cast::output_line(content, after_us, text));
+    }
+
+    fn bytes(&mut self, at_us: u64, bytes: &[u8]) {
+        let after_us = at_us.saturating_sub(self.first_us);
+        let due = self.marks.last().is_none_or(|mark| after_us >= u64::from(mark.after_us) + MARK_US);
+        if due && self.marks.len() < MAX_MARKS && !bytes.is_empty() {
+            let after_us = u32::try_from(after_us).unwrap_or(u32::MAX);
+            self.marks.push(Mark { offset: narrow(self.content.len()), after_us });
+        }
+        self.content.extend_from_slice(bytes);
+    }
+
+    fn touch(&mut self, at_us: u64) {
+        if self.content.is_empty() {
+            self.first_us = at_us;
+        }
+        self.last_us = at_us;
+    }
+
+    /// Nothing more comes.
+    fn finish(&mut self, at_us: u64) {
+        self.finished = true;
+        if let Some(rest) = self.decoder.finish() {
+            self.touch(at_us);
+            cast::output_line(&mut self.content, at_us.saturating_sub(self.opened_us), rest);
+        }
+    }
+
+    /// The file, made at the first segment; with it the folder that has a new entry.
+    fn file(&mut self, folder: &Path) -> io::Result<(Arc<File>, Option<Unsynced>)> {
+        if let Some(file) = &self.file {
+            return Ok((Arc::clone(file), None));
+        }
+        let file = Arc::new(OpenOptions::new().append(true).create_new(true).mode(0o600).open(&self.path)?);
+        self.file = Some(Arc::clone(&file));
+        Ok((file, Some((folder.to_owned(), Arc::new(File::open(folder)?)))))
+    }
+}
