@@ -21,6 +21,10 @@ impl AddressSet {
             (first, last)
         } else if text.contains('/') {
             let net: IpNet = text.parse().ok()?;
+            // 10.0.0.5/8 is either a slip or means the one address: ask which.
+            if net.addr() != net.network() {
+                return None;
+            }
             (net.network(), net.broadcast())
         } else {
             let address = text.parse().ok()?;
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_address() {
-        for text in ["", "web1", "10.0.0.0/33", "10.0.0.2-10.0.0.1", "10.0.0.1-fd7a::1", "10.0.0"] {
+        for text in ["", "web1", "10.0.0.0/33", "10.0.0.2-10.0.0.1", "10.0.0.1-fd7a::1", "10.0.0", "10.0.0.5/8"] {
             assert!(AddressSet::parse(text).is_none(), "{text}");
         }
     }

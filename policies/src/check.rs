@@ -6,7 +6,7 @@ use std::fmt;
 use crate::rules::{Device, Rules, Subject};
 use crate::selector::{Destination, Source, What, Who};
 use crate::traffic::Port;
-use crate::{Caller, Decision, Location, SshAction, Target, Value};
+use crate::{Caller, Decision, Location, Note, SshAction, Target, Value};
 
 /// What is known beside the policy: the tests look names and tags up here.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +81,31 @@ impl Rules {
         let network = self.tests.iter().flat_map(|test| self.run_network_test(test, inventory));
         let ssh = self.ssh_tests.iter().flat_map(|test| self.run_ssh_test(test, inventory));
         network.chain(ssh).collect()
+    }
+
+    /// A bare name in `dst` is a target's, and a policy by itself cannot tell whether there is such a target.
+    pub(crate) fn unknown_targets(&self, inventory: &Inventory) -> Vec<Note> {
+        let network = self
+            .network
+            .iter()
+            .flat_map(|rule| rule.reach.iter().map(move |reach| (&rule.location, reach.destinations.as_ref())));
+        let ssh = self.ssh.iter().map(|rule| (&rule.location, rule.destinations.as_slice()));
+        let capabilities = self.capabilities.iter().map(|rule| (&rule.location, rule.destinations.as_ref()));
+        let places = network.chain(ssh).chain(capabilities);
+        let mut notes: Vec<Note> = Vec::new();
+        for (location, destination) in places.flat_map(|(at, list)| list.iter().map(move |one| (at, one))) {
+            if let What::Target(name) = &destination.what
+                && !inventory.targets.iter().any(|target| target.name == *name)
+            {
+                let message =
+                    format!("{}: there is no target {name:?}, so that its dst matches nothing", location.rule);
+                let note = Note { line: location.line, column: location.column, message };
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+        notes
     }
 
     fn run_network_test(&self, test: &NetworkTest, inventory: &Inventory) -> Vec<TestFailure> {
@@ -188,7 +213,8 @@ impl TestCaller {
             }],
             Who::Addresses(set) => {
                 let known = inventory.devices.iter().filter(|device| device.addresses.iter().any(|a| set.contains(*a)));
-                let mut callers: Vec<Caller> = known.cloned().collect();
+                let mut callers: Vec<Caller> =
+                    known.map(|device| Caller { attributes: self.attributes.clone(), ..device.clone() }).collect();
                 if callers.is_empty() {
                     callers.extend(set.first().map(|address| Caller {
                         device: self.source.written.clone(),

@@ -114,8 +114,9 @@ impl Rules {
 
     fn network_denial(&self, subject: Subject<'_>, target: &Target, port: Port) -> Denial {
         let looked_at = self.network.iter().map(|rule| {
-            let why_not = denial::network_why(rule, rule.mismatch(subject, target, port), subject, target, port);
-            (rule.mismatch(subject, target, port), Considered { location: rule.location.clone(), why_not })
+            let mismatch = rule.mismatch(subject, target, port);
+            let why_not = denial::network_why(rule, mismatch.as_ref(), subject, target, port);
+            (mismatch, Considered { location: rule.location.clone(), why_not })
         });
         let (posture, considered) = split(looked_at);
         let owners = self.owners(target);

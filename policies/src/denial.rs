@@ -65,12 +65,12 @@ fn plain(name: &str) -> String {
 
 pub(crate) fn network_why(
     rule: &NetworkRule,
-    mismatch: Option<Mismatch>,
+    mismatch: Option<&Mismatch>,
     subject: Subject<'_>,
     target: &Target,
     port: Port,
 ) -> String {
-    let destinations = rule.reach.iter().flat_map(|reach| &reach.destinations).map(|one| one.written.as_str());
+    let destinations = rule.reach.iter().flat_map(|reach| reach.destinations.iter()).map(|one| one.written.as_str());
     match mismatch {
         Some(Mismatch::Source) => source_why(&rule.from.sources, subject.caller),
         Some(Mismatch::Destination) => destination_why(destinations, target),

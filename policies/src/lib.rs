@@ -90,6 +90,11 @@ impl Policy {
         self.rules.run_tests(inventory)
     }
 
+    /// Rules that name a target which is not in the inventory: most often a slip, and never a way in.
+    pub fn unknown_targets(&self, inventory: &Inventory) -> Vec<Note> {
+        self.rules.unknown_targets(inventory)
+    }
+
     /// Whether the caller may open a transport to this port of the target. For SSH, some `ssh` rule has to be for this
     /// caller and target as well, whatever the account.
     pub fn approach(&self, caller: &Caller, target: &Target, port: Port) -> Decision<Approach> {

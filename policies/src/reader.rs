@@ -32,6 +32,15 @@ impl<'v> Fields<'v> {
         self.entry(name).map(|entry| entry.value)
     }
 
+    /// The value of `name`, or that of the older name of the same thing; both at once are an error.
+    pub(crate) fn either(&self, reader: &mut Reader<'_>, name: &str, legacy: &str) -> Option<&'v Value<'v>> {
+        if let (Some(_), Some(old)) = (self.entry(name), self.entry(legacy)) {
+            let message = format!("{legacy:?} stands beside {name:?}, of which it is the older name");
+            reader.error(old.at, message, format!("{name:?} alone"));
+        }
+        self.get(name).or_else(|| self.get(legacy))
+    }
+
     pub(crate) fn entry(&self, name: &str) -> Option<&Entry<'v>> {
         self.entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
     }
@@ -81,7 +90,11 @@ impl<'t> Reader<'t> {
 
     /// The entries of an object, each key once.
     pub(crate) fn entries<'v>(&mut self, value: &'v Value<'v>, expected: &str) -> Vec<Entry<'v>> {
-        let Some(object) = self.object(value, expected) else { return Vec::new() };
+        self.object(value, expected).map(|object| self.unique(object, str::to_owned)).unwrap_or_default()
+    }
+
+    /// The entries of an object; of keys that `same` makes equal, the first.
+    fn unique<'v>(&mut self, object: &'v Object<'v>, same: fn(&str) -> String) -> Vec<Entry<'v>> {
         let mut seen = std::collections::BTreeMap::new();
         let mut entries = Vec::with_capacity(object.properties.len().min(MAX_ENTRIES));
         for property in &object.properties {
@@ -89,7 +102,7 @@ impl<'t> Reader<'t> {
                 ObjectPropName::String(lit) => (lit.value.as_ref(), lit.range),
                 ObjectPropName::Word(word) => (word.value, word.range),
             };
-            match seen.insert(name.to_ascii_lowercase(), at) {
+            match seen.insert(same(name), at) {
                 Some(first) => {
                     let (line, _) = self.position(first);
                     let message = format!("the key {} stands here a second time", quote(name));
@@ -103,8 +116,8 @@ impl<'t> Reader<'t> {
 
     /// The entries of an object that may have `known` keys only, in any capitals, as Tailscale reads them.
     pub(crate) fn fields<'v>(&mut self, value: &'v Value<'v>, what: &str, known: &[&str]) -> Option<Fields<'v>> {
-        self.object(value, what)?;
-        let mut entries = self.entries(value, what);
+        let object = self.object(value, what)?;
+        let mut entries = self.unique(object, str::to_ascii_lowercase);
         entries.retain(|entry| {
             let fits = known.iter().any(|name| name.eq_ignore_ascii_case(entry.name));
             if !fits {

@@ -34,14 +34,14 @@ pub(crate) struct Callers {
 #[derive(Debug)]
 pub(crate) struct NetworkRule {
     pub(crate) location: Location,
-    pub(crate) from: Callers,
+    pub(crate) from: Arc<Callers>,
     pub(crate) reach: Vec<Reach>,
 }
 
 /// Destinations and what may go there.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    pub(crate) destinations: Vec<Destination>,
+    pub(crate) destinations: Arc<[Destination]>,
     pub(crate) traffic: Vec<Traffic>,
 }
 
@@ -62,8 +62,8 @@ pub(crate) struct SshRule {
 #[derive(Debug)]
 pub(crate) struct CapabilityRule {
     pub(crate) location: Location,
-    pub(crate) from: Callers,
-    pub(crate) destinations: Vec<Destination>,
+    pub(crate) from: Arc<Callers>,
+    pub(crate) destinations: Arc<[Destination]>,
     /// For which accounts; none stands for all.
     pub(crate) accounts: Vec<Account>,
     pub(crate) recording: Option<RecordingRule>,

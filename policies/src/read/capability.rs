@@ -1,5 +1,7 @@
 //! The `app` of a grant: our own capability for SSH, and those that are not used yet.
 
+use std::sync::Arc;
+
 use jsonc_parser::ast::{StringLit, Value};
 
 use crate::reader::{Fields, Reader, quote};
@@ -13,8 +15,8 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     app: &Value<'_>,
     location: &Location,
-    from: &Callers,
-    destinations: &[Destination],
+    from: &Arc<Callers>,
+    destinations: &Arc<[Destination]>,
     rules: &mut Rules,
 ) {
     for entry in reader.entries(app, "an object of capabilities: { \"sallyport.dev/cap/ssh\": [{ … }] }") {
@@ -24,8 +26,8 @@ pub(super) fn read(
                 if let Some((accounts, recording, capability)) = ssh(reader, value) {
                     rules.capabilities.push(CapabilityRule {
                         location: location.clone(),
-                        from: from.clone(),
-                        destinations: destinations.to_vec(),
+                        from: Arc::clone(from),
+                        destinations: Arc::clone(destinations),
                         accounts,
                         recording,
                         capability,

@@ -174,8 +174,7 @@ impl Definitions {
             .filter_map(|lit| {
                 let found = self.postures.get(lit.value.as_ref()).cloned();
                 if found.is_none() {
-                    let known: Vec<&str> = self.postures.keys().map(String::as_str).collect();
-                    undefined(reader, lit.range, &lit.value, "postures", &known);
+                    undefined(reader, lit.range, &lit.value, "postures", &self.postures);
                 }
                 found
             })
@@ -185,7 +184,7 @@ impl Definitions {
     pub(super) fn group(&self, reader: &mut Reader<'_>, name: &str, at: Range) -> Option<Arc<BTreeSet<String>>> {
         let found = self.groups.get(name).cloned();
         if found.is_none() {
-            undefined(reader, at, name, "groups", &self.groups.keys().map(String::as_str).collect::<Vec<_>>());
+            undefined(reader, at, name, "groups", &self.groups);
         }
         found
     }
@@ -194,14 +193,14 @@ impl Definitions {
         if self.tag_owners.contains_key(name) {
             return Some(name.to_owned());
         }
-        undefined(reader, at, name, "tagOwners", &self.tag_owners.keys().map(String::as_str).collect::<Vec<_>>());
+        undefined(reader, at, name, "tagOwners", &self.tag_owners);
         None
     }
 
     pub(super) fn ipset(&self, reader: &mut Reader<'_>, name: &str, at: Range) -> Option<Arc<AddressSet>> {
         let found = self.ipsets.get(name).cloned();
         if found.is_none() {
-            undefined(reader, at, name, "ipsets", &self.ipsets.keys().map(String::as_str).collect::<Vec<_>>());
+            undefined(reader, at, name, "ipsets", &self.ipsets);
         }
         found
     }
@@ -219,12 +218,19 @@ fn check_name(reader: &mut Reader<'_>, entry: &Entry<'_>, prefix: &str, example:
 }
 
 /// A reference to something that its section does not define.
-fn undefined(reader: &mut Reader<'_>, at: Range, name: &str, section: &str, known: &[&str]) {
+pub(super) fn undefined<T>(
+    reader: &mut Reader<'_>,
+    at: Range,
+    name: &str,
+    section: &str,
+    defined: &BTreeMap<String, T>,
+) {
     let message = format!("{} is not defined in {section:?}", quote(name));
-    if known.is_empty() || known.len() > MAX_LISTED {
+    if defined.is_empty() || defined.len() > MAX_LISTED {
         reader.error(at, message, format!("a name that {section:?} defines"));
     } else {
-        reader.unknown(at, &message, name, known);
+        let known: Vec<&str> = defined.keys().map(String::as_str).collect();
+        reader.unknown(at, &message, name, &known);
     }
 }
 

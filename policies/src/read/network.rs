@@ -1,5 +1,7 @@
 //! `acls` and `grants`.
 
+use std::sync::Arc;
+
 use jsonc_parser::ast::{StringLit, Value};
 use jsonc_parser::common::Ranged;
 
@@ -10,7 +12,7 @@ use crate::traffic::{Protocol, Traffic};
 
 use super::capability;
 use super::definitions::Definitions;
-use super::selectors::{callers, destination, destinations};
+use super::selectors::{callers, destination, destinations, note_empty};
 
 pub(super) fn read(reader: &mut Reader<'_>, definitions: &Definitions, policy: &Fields<'_>, rules: &mut Rules) {
     for (at, rule) in section(reader, policy, "acls") {
@@ -47,19 +49,20 @@ fn acl(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, na
         Some(value) => Some(protocol(reader, value)?),
         None => None,
     };
-    let callers = callers(reader, definitions, &rule, "users");
+    let from = Arc::new(callers(reader, definitions, &rule, Some("users")));
     let mut reach = Vec::new();
-    match rule.get("dst").or_else(|| rule.get("ports")) {
+    match rule.either(reader, "dst", "ports") {
         Some(value) => {
+            note_empty(reader, value);
             for lit in reader.strings(value, ACL_DST_EXPECTED) {
                 if let Some((destination, traffic)) = destination_with_ports(reader, definitions, lit, protocol) {
-                    reach.push(Reach { destinations: vec![destination], traffic: vec![traffic] });
+                    reach.push(Reach { destinations: Arc::new([destination]), traffic: vec![traffic] });
                 }
             }
         }
         None => reader.error(rule.at, "the rule has no \"dst\"", ACL_DST_EXPECTED),
     }
-    Some(NetworkRule { location: reader.location(value.range(), name), from: callers, reach })
+    Some(NetworkRule { location: reader.location(value.range(), name), from, reach })
 }
 
 /// The `proto` of an ACL or a test.
@@ -110,8 +113,8 @@ fn place_of(text: &str) -> String {
 fn grant(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, name: String, rules: &mut Rules) {
     let known = ["src", "dst", "ip", "app", "srcPosture", "via"];
     let Some(rule) = reader.fields(value, "a grant, an object", &known) else { return };
-    let from = callers(reader, definitions, &rule, "src");
-    let destinations: Vec<Destination> = match rule.get("dst") {
+    let from = Arc::new(callers(reader, definitions, &rule, None));
+    let destinations: Arc<[Destination]> = match rule.get("dst") {
         Some(value) => destinations(reader, definitions, value).into_iter().map(|(one, _)| one).collect(),
         None => {
             reader.error(
@@ -119,7 +122,7 @@ fn grant(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, 
                 "the grant has no \"dst\"",
                 "\"dst\": a list of destinations, such as [\"tag:prod\"]",
             );
-            Vec::new()
+            Arc::default()
         }
     };
     if let Some(via) = rule.entry("via") {

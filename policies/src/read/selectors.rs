@@ -11,7 +11,7 @@ use crate::reader::{Fields, Reader, quote};
 use crate::rules::Callers;
 use crate::selector::{Destination, Source, What, Who};
 
-use super::definitions::Definitions;
+use super::definitions::{Definitions, undefined};
 
 /// Roles of Tailscale's admin console.
 pub(super) const AUTOGROUP_ROLES: [&str; 6] = [
@@ -40,9 +40,16 @@ const AUTOGROUPS: [&str; 13] = [
 ];
 
 /// The `src` and `srcPosture` of a rule; `legacy` is the older name of `src`, if it had one.
-pub(super) fn callers(reader: &mut Reader<'_>, definitions: &Definitions, rule: &Fields<'_>, legacy: &str) -> Callers {
-    let sources = match rule.get("src").or_else(|| rule.get(legacy)) {
+pub(super) fn callers(
+    reader: &mut Reader<'_>,
+    definitions: &Definitions,
+    rule: &Fields<'_>,
+    legacy: Option<&str>,
+) -> Callers {
+    let value = legacy.map_or_else(|| rule.get("src"), |legacy| rule.either(reader, "src", legacy));
+    let sources = match value {
         Some(value) => {
+            note_empty(reader, value);
             let list = reader.strings(value, "a list of callers, such as [\"group:sre\"]");
             list.into_iter().filter_map(|lit| source(reader, definitions, lit)).collect()
         }
@@ -72,11 +79,12 @@ pub(super) fn source(reader: &mut Reader<'_>, definitions: &Definitions, lit: &S
         _ if is_user(text) => Who::User(text.to_owned()),
         _ => match addresses(definitions, text) {
             Some(set) => Who::Addresses(set),
+            None if is_name(text) => {
+                undefined(reader, at, text, "hosts", &definitions.hosts);
+                return None;
+            }
             None => {
-                let known: Vec<&str> = definitions.hosts.keys().map(String::as_str).collect();
-                let guess = known.iter().find(|name| strsim::damerau_levenshtein(name, text) == 1);
-                let hint = guess.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
-                reader.error(at, format!("{} is no caller{hint}", quote(text)), SOURCE_EXPECTED);
+                reader.error(at, format!("{} is no caller", quote(text)), SOURCE_EXPECTED);
                 return None;
             }
         },
@@ -114,6 +122,7 @@ pub(super) fn destinations(
     definitions: &Definitions,
     value: &Value<'_>,
 ) -> Vec<(Destination, Range)> {
+    note_empty(reader, value);
     let list = reader.strings(value, "a list of destinations, such as [\"tag:prod\", \"web1\"]");
     list.into_iter()
         .filter_map(|lit| Some((destination(reader, definitions, &lit.value, lit.range)?, lit.range)))
@@ -169,6 +178,15 @@ fn autogroup_destination(reader: &mut Reader<'_>, text: &str, at: Range) -> Opti
             reader.unknown(at, &format!("there is no {}", quote(text)), text, &AUTOGROUPS);
             None
         }
+    }
+}
+
+/// An empty list is no mistake, and yet seldom meant.
+pub(super) fn note_empty(reader: &mut Reader<'_>, value: &Value<'_>) {
+    if let Value::Array(array) = value
+        && array.elements.is_empty()
+    {
+        reader.note(array.range, "the list is empty, so the rule never applies");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{RecordingRule, SshAction, duration};
 
 use super::definitions::Definitions;
 use super::network::section;
-use super::selectors::{callers, destinations};
+use super::selectors::{callers, destinations, note_empty};
 
 pub(super) fn read(reader: &mut Reader<'_>, definitions: &Definitions, policy: &Fields<'_>, rules: &mut Rules) {
     for (name, value) in section(reader, policy, "ssh") {
@@ -30,7 +30,7 @@ fn rule(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, n
         ["action", "src", "dst", "users", "checkPeriod", "acceptEnv", "srcPosture", "recorder", "enforceRecorder"];
     let rule = reader.fields(value, "an ssh rule, an object", &known)?;
     let action = action(reader, &rule);
-    let from = callers(reader, definitions, &rule, "src");
+    let from = callers(reader, definitions, &rule, None);
     check_sources(reader, &rule, &from.sources, action);
     let destinations = ssh_destinations(reader, definitions, &rule);
     let accounts = accounts(reader, &rule);
@@ -139,6 +139,7 @@ fn accounts(reader: &mut Reader<'_>, rule: &Fields<'_>) -> Vec<(String, Account)
         reader.error(rule.at, "the rule has no \"users\"", expected);
         return Vec::new();
     };
+    note_empty(reader, value);
     account_list(reader, value, expected)
 }
 

@@ -40,8 +40,8 @@ fn network_test(
     let attributes = attributes(reader, &test);
     let caller = caller(reader, definitions, &test, attributes);
     let mut expectations = Vec::new();
-    for (keys, allowed) in [(["accept", "allow"], true), (["deny", "deny"], false)] {
-        let Some(value) = keys.iter().find_map(|key| test.get(key)) else { continue };
+    for (value, allowed) in [(test.either(reader, "accept", "allow"), true), (test.get("deny"), false)] {
+        let Some(value) = value else { continue };
         for lit in reader.strings(value, TEST_DST_EXPECTED) {
             let Some((place, number)) = split_port(reader, lit) else { continue };
             let Some(number) = parse_port(number, proto) else {
@@ -102,8 +102,8 @@ fn ssh_test(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_
             }
         }
     }
-    if expectations.is_empty() {
-        reader.error(test.at, "the test expects nothing", "\"accept\", \"check\" or \"deny\"");
+    if expectations.is_empty() || test.get("dst").is_some() && kept.is_empty() {
+        reader.error(test.at, "the test expects nothing", "a \"dst\" and \"accept\", \"check\" or \"deny\"");
     }
     Some(SshTest { caller: caller?, speaks_of_device, destinations: kept, expectations })
 }
@@ -115,23 +115,33 @@ fn caller(
     attributes: BTreeMap<String, crate::Value>,
 ) -> Option<TestCaller> {
     let expected = "a user, a group, a tag or an address";
-    let Some(value) = test.get("src").or_else(|| test.get("user")) else {
+    let Some(value) = test.either(reader, "src", "user") else {
         reader.error(test.at, "the test has no \"src\"", format!("\"src\": {expected}"));
         return None;
     };
     let lit = reader.string(value, expected)?;
     let source = source(reader, definitions, lit)?;
-    if matches!(source.who, Who::User(_) | Who::Group(_) | Who::Tag(_) | Who::Addresses(_)) {
+    let is_somebody = match &source.who {
+        Who::User(_) | Who::Tag(_) => true,
+        Who::Group(members) => !members.is_empty(),
+        Who::Addresses(set) => set.len() > 0,
+        _ => false,
+    };
+    if is_somebody {
         return Some(TestCaller { source, attributes });
     }
-    reader.error(lit.range, format!("{} is no single caller", quote(&lit.value)), expected);
+    reader.error(lit.range, format!("{} is nobody in particular", quote(&lit.value)), expected);
     None
 }
 
 fn is_testable(reader: &mut Reader<'_>, destination: &Destination, at: jsonc_parser::common::Range) -> bool {
-    let testable = matches!(destination.what, What::Target(_) | What::Tag(_) | What::Addresses(_));
+    let testable = match &destination.what {
+        What::Target(_) | What::Tag(_) => true,
+        What::Addresses(set) => set.len() > 0,
+        _ => false,
+    };
     if !testable {
-        let message = format!("{} is no single target", quote(&destination.written));
+        let message = format!("{} is no target in particular", quote(&destination.written));
         reader.error(at, message, "a target's name, a tag, a host or an address");
     }
     testable
