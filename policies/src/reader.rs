@@ -116,7 +116,7 @@ impl<'t> Reader<'t> {
 
     /// The entries of an object that may have `known` keys only, in any capitals, as Tailscale reads them.
     pub(crate) fn fields<'v>(&mut self, value: &'v Value<'v>, what: &str, known: &[&str]) -> Option<Fields<'v>> {
-        let object = self.object(value, what)?;
+        let object = self.object(value, &format!("{what}, an object: {{ … }}"))?;
         let mut entries = self.unique(object, str::to_ascii_lowercase);
         entries.retain(|entry| {
             let fits = known.iter().any(|name| name.eq_ignore_ascii_case(entry.name));
@@ -134,10 +134,10 @@ impl<'t> Reader<'t> {
             .iter()
             .filter(|_| found.len() <= MAX_GUESS)
             .map(|name| (strsim::damerau_levenshtein(&found.to_lowercase(), &name.to_lowercase()), *name))
-            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+            .filter(|(distance, name)| *distance <= (name.len() / 5).max(1))
             .min();
         match nearest {
-            Some((_, name)) => self.error(at, format!("{message}; did you mean {}?", quote(name)), one_of(known)),
+            Some((_, name)) => self.error(at, format!("{message} (did you mean {}?)", quote(name)), one_of(known)),
             None => self.error(at, message, one_of(known)),
         }
     }
@@ -220,7 +220,10 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 fn one_of(known: &[&str]) -> String {
-    let quoted: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
+    let mut quoted: Vec<String> = known.iter().take(MAX_LISTED).map(|name| format!("{name:?}")).collect();
+    if known.len() > MAX_LISTED {
+        quoted.push("…".to_owned());
+    }
     match quoted.as_slice() {
         [] => "nothing".to_owned(),
         [one] => one.clone(),
@@ -236,6 +239,9 @@ const MAX_ENTRIES: usize = 5_000;
 
 /// Of one string, in bytes.
 const MAX_STRING: usize = 4_096;
+
+/// More names than these help nobody in a message.
+pub(crate) const MAX_LISTED: usize = 13;
 
 /// Longer names are cut in messages, and no nearest name is looked for; in characters.
 const MAX_GUESS: usize = 64;

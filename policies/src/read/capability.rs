@@ -53,7 +53,7 @@ pub(super) fn read(
 type SshValue = (Vec<crate::account::Account>, Option<RecordingRule>, SshCapability);
 
 fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
-    let fields = reader.fields(value, "a capability for ssh, an object", &KEYS)?;
+    let fields = reader.fields(value, "a capability for ssh", &KEYS)?;
     let accounts = match fields.get("accounts") {
         Some(value) => {
             let expected = "a list of accounts, such as [\"ubuntu\"]";
@@ -114,10 +114,10 @@ fn exec(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ExecRule {
 }
 
 fn sftp(reader: &mut Reader<'_>, fields: &Fields<'_>) -> SftpRule {
-    let expected = "{ \"download\": true, \"upload\": true }, or one of them";
+    let expected = "\"download\": true, \"upload\": true or both";
     let denied = SftpRule { download: false, upload: false };
     let Some(value) = fields.get("sftp") else { return denied };
-    let Some(sftp) = reader.fields(value, expected, &["download", "upload"]) else { return denied };
+    let Some(sftp) = reader.fields(value, "\"sftp\"", &["download", "upload"]) else { return denied };
     let (download, upload) = (sftp.get("download"), sftp.get("upload"));
     if download.is_none() && upload.is_none() {
         reader.error(sftp.at, "\"sftp\" says neither \"download\" nor \"upload\"", expected);

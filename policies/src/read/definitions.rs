@@ -8,7 +8,7 @@ use jsonc_parser::common::Range;
 
 use crate::address::AddressSet;
 use crate::posture::{Condition, Posture};
-use crate::reader::{Entry, Fields, Reader, quote};
+use crate::reader::{Entry, Fields, MAX_LISTED, Reader, quote};
 
 use super::selectors::{AUTOGROUP_ROLES, is_name, is_user};
 
@@ -39,10 +39,9 @@ impl Definitions {
     }
 
     fn read_groups(&mut self, reader: &mut Reader<'_>, policy: &Fields<'_>) {
-        for entry in
-            section(reader, policy, "groups", "an object of groups: { \"group:sre\": [\"alice@example.com\"] }")
-        {
-            check_name(reader, &entry, "group:", "group:sre");
+        let expected = "an object of groups: { \"group:sre\": [\"alice@example.com\"] }";
+        let entries = section(reader, policy, "groups", expected);
+        for entry in named(reader, entries, "group:", "group:sre") {
             let mut members = BTreeSet::new();
             for member in reader.strings(entry.value, "a list of users, such as [\"alice@example.com\"]") {
                 if is_user(&member.value) {
@@ -61,8 +60,8 @@ impl Definitions {
 
     fn read_tag_owners(&mut self, reader: &mut Reader<'_>, policy: &Fields<'_>) {
         let mut owners: Vec<&StringLit<'_>> = Vec::new();
-        for entry in section(reader, policy, "tagOwners", "an object of tags: { \"tag:prod\": [\"group:sre\"] }") {
-            check_name(reader, &entry, "tag:", "tag:prod");
+        let entries = section(reader, policy, "tagOwners", "an object of tags: { \"tag:prod\": [\"group:sre\"] }");
+        for entry in named(reader, entries, "tag:", "tag:prod") {
             let list = reader.strings(entry.value, "a list of owners, such as [\"group:sre\"]");
             let written = list.iter().map(|owner| owner.value.to_string()).collect();
             owners.extend(list);
@@ -102,8 +101,8 @@ impl Definitions {
     /// A set may name those that stand before it in the text, which leaves no room for circles.
     fn read_ipsets(&mut self, reader: &mut Reader<'_>, policy: &Fields<'_>) {
         let (mut left, mut told) = (MAX_IPSET_WORK, false);
-        for entry in section(reader, policy, "ipsets", "an object of sets: { \"ipset:prod\": [\"add 10.0.0.0/16\"] }") {
-            check_name(reader, &entry, "ipset:", "ipset:prod");
+        let entries = section(reader, policy, "ipsets", "an object of sets: { \"ipset:prod\": [\"add 10.0.0.0/16\"] }");
+        for entry in named(reader, entries, "ipset:", "ipset:prod") {
             let mut set = AddressSet::default();
             for step in reader.strings(entry.value, IPSET_EXPECTED) {
                 let (adds, operand) = match step.value.split_once(' ') {
@@ -144,10 +143,14 @@ impl Definitions {
 
     fn read_postures(&mut self, reader: &mut Reader<'_>, policy: &Fields<'_>) {
         let expected = "an object of postures: { \"posture:linux\": [\"node:os == 'linux'\"] }";
-        for entry in section(reader, policy, "postures", expected) {
-            check_name(reader, &entry, "posture:", "posture:linux");
+        let entries = section(reader, policy, "postures", expected);
+        for entry in named(reader, entries, "posture:", "posture:linux") {
             let mut conditions = Vec::new();
-            for lit in reader.strings(entry.value, "a list of conditions, such as [\"node:os == 'linux'\"]") {
+            let list = reader.strings(entry.value, "a list of conditions, such as [\"node:os == 'linux'\"]");
+            if list.is_empty() {
+                reader.error(entry.at, "the posture asks for nothing", "at least one condition");
+            }
+            for lit in list {
                 match Condition::parse(&lit.value) {
                     Some(condition) => conditions.push(condition),
                     None => {
@@ -156,9 +159,6 @@ impl Definitions {
                 }
             }
             let posture = Posture { name: entry.name.to_owned(), conditions };
-            if posture.conditions.is_empty() {
-                reader.error(entry.at, "the posture asks for nothing", "at least one condition");
-            }
             self.postures.insert(entry.name.to_owned(), Arc::new(posture));
         }
     }
@@ -210,21 +210,21 @@ fn section<'v>(reader: &mut Reader<'_>, policy: &Fields<'v>, name: &str, expecte
     policy.get(name).map(|value| reader.entries(value, expected)).unwrap_or_default()
 }
 
-fn check_name(reader: &mut Reader<'_>, entry: &Entry<'_>, prefix: &str, example: &str) {
-    if !entry.name.strip_prefix(prefix).is_some_and(is_name) {
-        let message = format!("{} is not a name for this section", quote(entry.name));
-        reader.error(entry.at, message, format!("{prefix:?} and a name, such as {example:?}"));
-    }
+/// Keeps the entries whose names begin as those of their section do.
+fn named<'v>(reader: &mut Reader<'_>, mut entries: Vec<Entry<'v>>, prefix: &str, example: &str) -> Vec<Entry<'v>> {
+    entries.retain(|entry| {
+        let fits = entry.name.strip_prefix(prefix).is_some_and(is_name);
+        if !fits {
+            let message = format!("{} is not a name for this section", quote(entry.name));
+            reader.error(entry.at, message, format!("{prefix:?} and a name, such as {example:?}"));
+        }
+        fits
+    });
+    entries
 }
 
 /// A reference to something that its section does not define.
-pub(super) fn undefined<T>(
-    reader: &mut Reader<'_>,
-    at: Range,
-    name: &str,
-    section: &str,
-    defined: &BTreeMap<String, T>,
-) {
+fn undefined<T>(reader: &mut Reader<'_>, at: Range, name: &str, section: &str, defined: &BTreeMap<String, T>) {
     let message = format!("{} is not defined in {section:?}", quote(name));
     if defined.is_empty() || defined.len() > MAX_LISTED {
         reader.error(at, message, format!("a name that {section:?} defines"));
@@ -239,9 +239,6 @@ const IPSET_EXPECTED: &str = "\"add\" or \"remove\" and an address, a prefix, a 
 
 const CONDITION_EXPECTED: &str = "an attribute, an operator (==, !=, <, <=, >, >=, IN, NOT IN, IS SET, NOT SET) and a value, \
                                   such as \"node:os IN ['linux', 'macos']\" or \"custom:diskEncrypted == true\"";
-
-/// Longer lists of names help nobody in a message.
-const MAX_LISTED: usize = 20;
 
 /// Steps that computing all sets may take: the product of the ranges of both sides, summed.
 const MAX_IPSET_WORK: usize = 20_000_000;

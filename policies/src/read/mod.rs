@@ -21,7 +21,7 @@ pub(crate) fn read(text: &str) -> Result<(Rules, Vec<Note>), Errors> {
     let mut reader = Reader::new(text);
     let mut rules = Rules::default();
     if let Some(value) = parse(&mut reader, text)
-        && let Some(policy) = reader.fields(&value, "the policy, an object", &known_sections())
+        && let Some(policy) = reader.fields(&value, "the policy", &known_sections())
     {
         let definitions = Definitions::read(&mut reader, &policy);
         network::read(&mut reader, &definitions, &policy, &mut rules);

@@ -33,7 +33,7 @@ pub(super) fn section<'v>(reader: &mut Reader<'_>, policy: &Fields<'v>, name: &s
 
 fn acl(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, name: String) -> Option<NetworkRule> {
     let known = ["action", "src", "users", "dst", "ports", "proto", "srcPosture"];
-    let rule = reader.fields(value, "an ACL, an object", &known)?;
+    let rule = reader.fields(value, "an ACL", &known)?;
     match rule.get("action") {
         Some(value) => {
             let expected = "\"accept\": everything that no rule accepts is denied";
@@ -112,7 +112,7 @@ fn place_of(text: &str) -> String {
 
 fn grant(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, name: String, rules: &mut Rules) {
     let known = ["src", "dst", "ip", "app", "srcPosture", "via"];
-    let Some(rule) = reader.fields(value, "a grant, an object", &known) else { return };
+    let Some(rule) = reader.fields(value, "a grant", &known) else { return };
     let from = Arc::new(callers(reader, definitions, &rule, None));
     let destinations: Arc<[Destination]> = match rule.get("dst") {
         Some(value) => destinations(reader, definitions, value).into_iter().map(|(one, _)| one).collect(),

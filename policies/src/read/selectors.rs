@@ -11,7 +11,7 @@ use crate::reader::{Fields, Reader, quote};
 use crate::rules::Callers;
 use crate::selector::{Destination, Source, What, Who};
 
-use super::definitions::{Definitions, undefined};
+use super::definitions::Definitions;
 
 /// Roles of Tailscale's admin console.
 pub(super) const AUTOGROUP_ROLES: [&str; 6] = [
@@ -79,12 +79,9 @@ pub(super) fn source(reader: &mut Reader<'_>, definitions: &Definitions, lit: &S
         _ if is_user(text) => Who::User(text.to_owned()),
         _ => match addresses(definitions, text) {
             Some(set) => Who::Addresses(set),
-            None if is_name(text) => {
-                undefined(reader, at, text, "hosts", &definitions.hosts);
-                return None;
-            }
             None => {
-                reader.error(at, format!("{} is no caller", quote(text)), SOURCE_EXPECTED);
+                let message = format!("{} is neither a user nor defined in \"hosts\"", quote(text));
+                reader.error(at, message, SOURCE_EXPECTED);
                 return None;
             }
         },

@@ -28,7 +28,7 @@ pub(super) fn read(reader: &mut Reader<'_>, definitions: &Definitions, policy: &
 fn rule(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, name: String) -> Option<SshRule> {
     let known =
         ["action", "src", "dst", "users", "checkPeriod", "acceptEnv", "srcPosture", "recorder", "enforceRecorder"];
-    let rule = reader.fields(value, "an ssh rule, an object", &known)?;
+    let rule = reader.fields(value, "an ssh rule", &known)?;
     let action = action(reader, &rule);
     let from = callers(reader, definitions, &rule, None);
     check_sources(reader, &rule, &from.sources, action);

@@ -34,7 +34,7 @@ fn network_test(
 ) -> Option<NetworkTest> {
     // `user` and `allow` are Tailscale's older names for `src` and `accept`.
     let known = ["src", "user", "srcPostureAttrs", "proto", "accept", "allow", "deny"];
-    let test = reader.fields(value, "a test, an object", &known)?;
+    let test = reader.fields(value, "a test", &known)?;
     let proto = test.get("proto").map(|value| protocol(reader, value));
     let proto = proto.unwrap_or(Some(Protocol::TCP)).unwrap_or(Protocol::TCP);
     let attributes = attributes(reader, &test);
@@ -71,7 +71,7 @@ fn parse_port(text: &str, protocol: Protocol) -> Option<u16> {
 
 fn ssh_test(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, name: &str) -> Option<SshTest> {
     let known = ["src", "srcPostureAttrs", "dst", "accept", "check", "deny"];
-    let test = reader.fields(value, "an ssh test, an object", &known)?;
+    let test = reader.fields(value, "an ssh test", &known)?;
     let speaks_of_device = test.get("srcPostureAttrs").is_some();
     let attributes = attributes(reader, &test);
     let caller = caller(reader, definitions, &test, attributes);
