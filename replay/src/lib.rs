@@ -1,1 +1,15 @@
 //! Sallyport's replay: timeline, terminal player, export, verify.
+//!
+//! Recordings are hostile text: a target may have printed anything. INVARIANT: nothing of a recording reaches a viewer's
+//! terminal but through the virtual terminal's cells or through [`harmless`].
+
+pub mod clock;
+mod failure;
+pub mod harmless;
+pub mod json;
+pub mod moment;
+pub mod player;
+pub mod text;
+pub mod transcript;
+
+pub use failure::Failure;
