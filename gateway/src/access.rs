@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sallyport_policies::{self as policies, Decision, RecordingRule, SshAction, SshCapability};
+use sallyport_policies::{self as policies, Decision, Port, RecordingRule, SshAction, SshCapability};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -80,7 +80,7 @@ impl Access {
             return Err(Refusal { failure, caller: Some(caller), target: None });
         };
         let port = origin.destination().port();
-        match world.policy.approach(&subject(caller.device()), &object(target), port) {
+        match world.policy.approach(&subject(caller.device()), &object(target), Port::tcp(port)) {
             Decision::Allow(allowed) => Ok(Approach {
                 caller,
                 target: Arc::clone(target),
@@ -137,7 +137,7 @@ impl Access {
         let judged = match account {
             Some(account) => self.permit_ssh(approach, account).map(|_permit| ()),
             None => self.unchanged(&world, approach).and_then(|device| {
-                match world.policy.approach(&subject(&device), &object(&approach.target), approach.port) {
+                match world.policy.approach(&subject(&device), &object(&approach.target), Port::tcp(approach.port)) {
                     Decision::Allow(_) => Ok(()),
                     Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
                 }
@@ -151,6 +151,11 @@ impl Access {
         if self.world.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The revision of the policy that holds now.
+    pub(crate) fn revision(&self) -> String {
+        self.world().policy.revision().to_owned()
     }
 
     /// The clock that decisions are made by.

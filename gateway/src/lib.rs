@@ -1,4 +1,18 @@
-//! Sallyport.
+//! Sallyport: a gateway that brokers and records SSH over WireGuard.
 
+pub mod access;
+pub mod addresses;
+pub mod admin;
+pub mod clock;
 pub mod config;
+pub mod dns;
+pub mod failure;
+pub mod identity;
 pub mod secrets;
+pub mod serve;
+pub mod session;
+pub mod ssh;
+pub mod state;
+pub mod target;
+pub mod wgquick;
+pub mod world;

@@ -24,7 +24,6 @@ pub use live::Live;
 pub use run::{Runner, run};
 
 /// A connection of one caller to one target, with its recording open.
-#[derive(Debug)]
 pub struct Session {
     id: SessionId,
     approach: Approach,

@@ -34,6 +34,11 @@ impl World {
         Self { revision, policy, directory, targets }
     }
 
+    /// Every target, once for each of its addresses.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.targets.values()
+    }
+
     /// The target that answers at `address`.
     pub fn target_at(&self, address: IpAddr) -> Option<&Arc<Target>> {
         self.targets.get(&address)

@@ -56,7 +56,7 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
     };
     match gateway.runner.access.approach(&origin) {
         Ok(approach) => {
-            let id = SessionId::at(gateway.runner.access.clock().now());
+            let id = SessionId::new(gateway.runner.access.clock().now());
             flow.verdict(Verdict::Allowed { session: id.to_string() });
             let vault = Arc::clone(&gateway.vault);
             session::run(&gateway.runner, approach, id, "ssh", |session| ssh::serve(greeting, session, vault)).await;
@@ -64,7 +64,7 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
         Err(refusal) => {
             info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
             flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
-            gateway.runner.refused("ssh", &refusal).await;
+            gateway.runner.refused("ssh", &origin, &refusal).await;
             // A stranger learns nothing; a caller reads why.
             if refusal.caller.is_some() {
                 ssh::decline(greeting, &gateway.vault, refusal.target.as_deref(), &refusal.failure).await;
@@ -74,8 +74,7 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
 }
 
 async fn resolve(gateway: &Gateway, arrival: Arrival) {
-    let own = gateway.addresses.contains(&arrival.destination.ip());
-    if !own {
+    if !gateway.addresses.contains(&arrival.destination.ip()) {
         return arrival.flow.verdict(Verdict::Denied { reason: "DNS is at the gateway's own address".into() });
     }
     arrival.flow.verdict(Verdict::Allowed { session: "dns".into() });

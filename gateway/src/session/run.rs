@@ -3,6 +3,7 @@
 //! The broker runs in a task of its own, so that its panic ends this session alone. When the gateway wants the session to
 //! end, the broker is told why through [`Session::ended`] and has [`FAREWELL`] to tell its caller; then it is stopped.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ use tracing::{info, warn};
 
 use super::live::{Live, Place};
 use super::{Session, Standing};
-use crate::access::{Access, Approach};
+use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
-use crate::identity::Owner;
-use crate::ledger::{Ledger, Opened};
+use crate::identity::{Origin, Owner};
+use crate::state::{Opened, State, StateError};
 
 /// How long a broker may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -27,7 +28,6 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What all sessions of a gateway share.
-#[derive(Debug)]
 pub struct Runner {
     /// Decides.
     pub access: Access,
@@ -38,7 +38,7 @@ pub struct Runner {
     /// The sessions that are going on.
     pub live: Live,
     /// Where sessions are listed for later.
-    pub ledger: Ledger,
+    pub state: State,
     /// The gateway's name in recordings.
     pub gateway: String,
 }
@@ -51,15 +51,18 @@ where
 {
     let started = runner.access.clock().now();
     let header = header(&approach, id, protocol, started, &runner.gateway);
-    let opened = Opened::of(&header, &approach, runner.store.folder(&header));
-    let (recording, unrecorded) = match runner.store.create(header, Arc::clone(&runner.signer)).await {
+    let row = row(&approach, &header, runner.store.folder(&header));
+    // Side by side: each waits for the disk.
+    let (listed, created) =
+        tokio::join!(runner.state.session_opened(&row), runner.store.create(header, Arc::clone(&runner.signer)));
+    let (recording, unrecorded) = match created {
         Ok(recording) => (Some(recording), None),
         Err(error) => {
             warn!(session = %id, %error, "the recording could not be opened");
             (None, Some(error.to_string()))
         }
     };
-    if let Err(error) = runner.ledger.opened(opened).await {
+    if let Err(error) = listed {
         // Without a row nobody would ever find this session again, so it does not begin.
         warn!(session = %id, %error, "the session could not be listed and was refused");
         discard(recording, &runner.access).await;
@@ -76,6 +79,34 @@ where
     seal(runner, &session, end).await;
     if let Some(task) = checkpoints {
         let _ = task.await;
+    }
+}
+
+impl Runner {
+    /// Lists a connection that was refused before it became a session.
+    pub async fn refused(&self, protocol: &str, origin: &Origin, refusal: &Refusal) {
+        let now = self.access.clock().now();
+        let id = SessionId::new(now);
+        let Some(caller) = &refusal.caller else { return };
+        let row = Opened {
+            id,
+            protocol: protocol.to_owned(),
+            caller: caller.device().owner.to_string(),
+            device: caller.device().name.clone(),
+            device_id: Some(caller.device().id),
+            source: caller.source().to_string(),
+            target: refusal.target.as_ref().map_or_else(|| origin.destination().ip().to_string(), |target| target.name.clone()),
+            policy: self.access.revision(),
+            recording: None,
+            started: now,
+        };
+        let listed = async {
+            self.state.session_opened(&row).await?;
+            self.state.session_ended(id, now, Outcome::Denied.as_str(), &refusal.failure.to_string()).await
+        };
+        if let Err(error) = listed.await {
+            warn!(%error, "a refused connection could not be listed");
+        }
     }
 }
 
@@ -144,7 +175,23 @@ async fn seal(runner: &Runner, session: &Session, end: Ended) {
         %reason,
         "session ended"
     );
-    runner.ledger.ended(session.id, session.permitted(), at, end.outcome, &reason).await;
+    if let Err(error) = close_row(runner, session, at, end.outcome, &reason).await {
+        warn!(session = %session.id, %error, "the session's end could not be listed");
+    }
+}
+
+/// Writes the account and the end into the session's row.
+async fn close_row(
+    runner: &Runner,
+    session: &Session,
+    at: Timestamp,
+    outcome: Outcome,
+    reason: &str,
+) -> Result<(), StateError> {
+    if let Some((account, rule)) = session.permitted() {
+        runner.state.session_permitted(session.id, &account, &rule).await?;
+    }
+    runner.state.session_ended(session.id, at, outcome.as_str(), reason).await
 }
 
 fn finished(result: Result<Result<(), Failure>, tokio::task::JoinError>) -> Ended {
@@ -198,12 +245,14 @@ async fn recorder_failure(recording: Option<&Recording>) -> String {
 /// Copies the heads of the recording's chain to the ledger, so that cutting off its tail shows.
 fn keep_checkpoints(runner: &Runner, id: SessionId, recording: &Recording) -> JoinHandle<()> {
     let mut heads: watch::Receiver<Option<Checkpoint>> = recording.checkpoints();
-    let ledger = runner.ledger.clone();
+    let state = runner.state.clone();
     tokio::spawn(async move {
         while heads.changed().await.is_ok() {
             let head = heads.borrow_and_update().clone();
-            if let Some(head) = head {
-                ledger.checkpoint(id, head).await;
+            if let Some(head) = head
+                && let Err(error) = state.keep_checkpoint(id, &head).await
+            {
+                warn!(session = %id, %error, "the head of the recording's chain could not be kept");
             }
         }
     })
@@ -213,6 +262,21 @@ async fn discard(recording: Option<Recording>, access: &Access) {
     if let Some(recording) = recording {
         let reason = "the session could not be listed in the database".to_owned();
         let _ = recording.close(End { outcome: Outcome::Failed, reason, at: access.clock().now() }).await;
+    }
+}
+
+fn row(approach: &Approach, header: &recorder::Header, folder: PathBuf) -> Opened {
+    Opened {
+        id: header.id,
+        protocol: header.protocol.clone(),
+        caller: approach.caller().device().owner.to_string(),
+        device: header.caller.device.clone(),
+        device_id: Some(approach.caller().device().id),
+        source: header.caller.address.clone(),
+        target: header.target.name.clone(),
+        policy: header.policy.revision.clone(),
+        recording: Some(folder),
+        started: header.started,
     }
 }
 

@@ -58,7 +58,7 @@ impl Folder {
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
-                let read = file.by_ref().take(20).read_to_string(&mut pid);
+                let read = Read::by_ref(&mut file).take(20).read_to_string(&mut pid);
                 let known = read.is_ok() && !pid.trim().is_empty();
                 let pid = if known { pid.trim().to_owned() } else { "of unknown id".to_owned() };
                 Err(StateError::Locked { folder: self.0.clone(), pid })

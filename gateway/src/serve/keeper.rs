@@ -1,0 +1,152 @@
+//! Turns what is stored into what holds: reads devices, targets and policy, and makes the world that decisions are made by.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sallyport_policies::{Inventory, Policy};
+use sallyport_tailnet::{PublicKey, Tailnet};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::access;
+use crate::admin::Applied;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dns::Zone;
+use crate::identity::Directory;
+use crate::session::Live;
+use crate::state::{Enrolled, Known, State};
+use crate::world::World;
+
+/// How long a change waits for the sessions that it ends.
+const SETTLING: Duration = Duration::from_secs(5);
+/// The longest single wait for an expiry.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// Owns the world. One task holds it, so that changes come one after the other.
+pub(super) struct Keeper {
+    pub(super) config: Arc<Config>,
+    pub(super) state: State,
+    pub(super) tailnet: Tailnet,
+    pub(super) live: Live,
+    pub(super) clock: Clock,
+    pub(super) world: watch::Sender<Arc<World>>,
+    pub(super) zone: watch::Sender<Arc<Zone>>,
+    /// The keys that the data plane lets in.
+    pub(super) admitted: HashSet<PublicKey>,
+}
+
+/// What is stored, read at one moment.
+pub(super) struct Stored {
+    pub(super) devices: Vec<Enrolled>,
+    pub(super) targets: Vec<Known>,
+}
+
+impl Stored {
+    /// Reads devices and targets.
+    pub(super) async fn read(config: &Config, state: &State, clock: &Clock) -> anyhow::Result<Self> {
+        let devices = state.devices().await.context("the devices could not be read")?;
+        let targets = state.targets(&config.targets, clock.now()).await.context("the targets could not be read")?;
+        Ok(Self { devices, targets })
+    }
+
+    /// What the policy's own tests are about.
+    pub(super) fn inventory(&self) -> Inventory {
+        Inventory {
+            devices: self.devices.iter().map(|enrolled| access::subject(&enrolled.device)).collect(),
+            targets: self.targets.iter().map(|known| access::object(&known.target)).collect(),
+        }
+    }
+
+    /// The zone with a name for every target.
+    pub(super) fn zone(&self, config: &Config, state: &State) -> Arc<Zone> {
+        let hosts = self.targets.iter().map(|known| (known.target.name.as_str(), known.target.addresses.as_slice()));
+        Arc::new(Zone::new(&config.tailnet.domain, state.plan(), hosts))
+    }
+
+    /// The world in which `policy` holds.
+    pub(super) fn world(self, revision: u64, policy: Arc<Policy>) -> Arc<World> {
+        let directory = Directory::new(self.devices.into_iter().map(|enrolled| enrolled.device));
+        let targets = self.targets.into_iter().map(|known| known.target).collect();
+        Arc::new(World::new(revision, policy, directory, targets))
+    }
+}
+
+impl Keeper {
+    /// Reads everything anew and returns once it holds: the sessions that are not allowed any more have ended, or have had
+    /// their time to. What cannot be read leaves what was there in its place, and is said.
+    pub(super) async fn refresh(&mut self) -> Applied {
+        let before = self.live.count();
+        let mut problems = Vec::new();
+        match Stored::read(&self.config, &self.state, &self.clock).await {
+            Ok(stored) => {
+                let policy = self.newest_policy(&stored, &mut problems).await;
+                problems.extend(self.apply(stored, policy).await);
+            }
+            Err(problem) => {
+                error!("{problem:#}");
+                problems.push(format!("{problem:#}"));
+            }
+        }
+        let holds = self.world.borrow().policy.revision().to_owned();
+        Applied { policy: holds, problems, ended_sessions: before.saturating_sub(self.live.count()) }
+    }
+
+    async fn newest_policy(&self, stored: &Stored, problems: &mut Vec<String>) -> Arc<Policy> {
+        match super::policy::read(&self.config.policy, &self.state, &stored.inventory(), &self.clock).await {
+            Ok(policy) => Arc::new(policy),
+            Err(problem) => {
+                let problem = format!("the policy was not accepted, and the last good one stays: {problem:#}");
+                error!("{problem}");
+                problems.push(problem);
+                Arc::clone(&self.world.borrow().policy)
+            }
+        }
+    }
+
+    async fn apply(&mut self, stored: Stored, policy: Arc<Policy>) -> Vec<String> {
+        let mut problems = Vec::new();
+        let now = self.clock.now();
+        let valid: HashMap<PublicKey, _> = stored
+            .devices
+            .iter()
+            .filter(|enrolled| !enrolled.has_expired(now))
+            .map(|enrolled| (enrolled.device.key, enrolled.peer()))
+            .collect();
+        // Doors close before the world changes and open after it: nobody is let in on a key that is gone.
+        for key in self.admitted.iter().filter(|key| !valid.contains_key(key)).copied().collect::<Vec<_>>() {
+            self.admitted.remove(&key);
+            self.tailnet.remove(&key).await;
+        }
+        let revision = self.world.borrow().revision + 1;
+        self.zone.send_replace(stored.zone(&self.config, &self.state));
+        self.world.send_replace(stored.world(revision, policy));
+        for (key, peer) in valid {
+            if !self.admitted.contains(&key) {
+                match self.tailnet.upsert(peer) {
+                    Ok(()) => drop(self.admitted.insert(key)),
+                    Err(error) => problems.push(format!("{key} was not admitted to the tailnet: {error}")),
+                }
+            }
+        }
+        if !self.live.settled(revision, SETTLING).await {
+            warn!("some sessions take long to end after a change");
+        }
+        info!(revision, devices = self.admitted.len(), "the change holds");
+        problems
+    }
+
+    /// Waits until the next device expires, or for an hour at most. Cancel-safe.
+    pub(super) async fn next_expiry(&self) {
+        let now = self.clock.now();
+        let next = {
+            let world = self.world.borrow();
+            let expiries = world.directory.devices().filter_map(|device| device.expires);
+            expiries.filter(|at| *at > now).min()
+        };
+        let wait = next.and_then(|at| Duration::try_from(now.duration_until(at)).ok()).unwrap_or(LONGEST_WAIT);
+        tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+    }
+}
