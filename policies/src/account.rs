@@ -44,7 +44,7 @@ impl Account {
             Account::Exactly(name) => name == account,
             Account::NonRoot => is_ordinary(account),
             Account::LocalPart { domain } => user
-                .and_then(|user| user.rsplit_once('@'))
+                .and_then(|user| user.split_once('@'))
                 .is_some_and(|(local, of)| of.eq_ignore_ascii_case(domain) && local == account && is_ordinary(account)),
         }
     }

@@ -1,4 +1,21 @@
 //! What a caller may do inside an SSH session: the capability `sallyport.dev/cap/ssh`.
+//!
+//! It stands in the `app` of a grant, and a value lists what is allowed; a key that is missing denies.
+//! ```jsonc
+//! "app": { "sallyport.dev/cap/ssh": [{
+//!   "shell": {},                                          // an interactive shell
+//!   "exec": { "commands": ["uptime", "git-upload-pack *"] }, // these commands; {} is any
+//!   "sftp": { "download": true, "upload": false },
+//!   "subsystems": ["netconf"],
+//!   "localForward": ["localhost:9090", "*.internal:443"], // ssh -L, by host:port as the target dials it
+//!   "remoteForward": ["localhost:*"],                     // ssh -R, by host:port as the target binds it
+//!   "agent": {}, "x11": {},
+//!   "env": ["TZ", "LC_*"],                                // besides the acceptEnv of the ssh rule
+//!   "maxDuration": "8h", "idleTimeout": "30m",
+//!   "recording": "bestEffort",                            // "required", "bestEffort" or "off"
+//!   "accounts": ["ubuntu"],                               // only when logged in as one of these
+//! }] }
+//! ```
 
 use std::time::Duration;
 

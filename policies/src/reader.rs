@@ -58,7 +58,13 @@ impl<'t> Reader<'t> {
             self.notes.sort_by_key(|note| (note.line, note.column));
             return Ok(self.notes);
         }
+        let full = self.errors.len() >= MAX_ERRORS;
         self.errors.sort_by_key(|error| (error.line, error.column));
+        if let Some(last) = self.errors.last().filter(|_| full).cloned() {
+            let (message, expected) =
+                ("there may be more mistakes than these".to_owned(), "these to be mended first".to_owned());
+            self.errors.push(PolicyError { message, expected, ..last });
+        }
         Err(Errors(self.errors))
     }
 

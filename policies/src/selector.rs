@@ -34,7 +34,7 @@ impl Source {
             Who::User(name) => caller.user() == Some(name),
             Who::Domain(domain) => caller
                 .user()
-                .and_then(|user| user.rsplit_once('@'))
+                .and_then(|user| user.split_once('@'))
                 .is_some_and(|(_, of)| of.eq_ignore_ascii_case(domain)),
             Who::Group(members) => caller.user().is_some_and(|user| members.contains(user)),
             Who::Tag(tag) => caller.tags.contains(tag),

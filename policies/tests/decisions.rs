@@ -127,6 +127,7 @@ fn machine() -> Caller {
 fn network_rules_open_just_what_they_say() {
     let alice = user("alice@example.com");
     let bob = user("bob@example.com");
+    let two_domains = user("alice@example.org@example.com");
     let linux = Caller { attributes: [("node:os".into(), Value::from("linux"))].into(), ..alice.clone() };
     let tagged_alice = Caller { tags: vec!["tag:ci".into()], ..alice.clone() };
     let grant = |src: &str, dst: &str, ip: &str| {
@@ -144,6 +145,7 @@ fn network_rules_open_just_what_they_say() {
         ("not a member", grant("group:dev", "tag:prod", "tcp:22"), &alice, false),
         ("everyone of a domain", grant("user:*@example.com", "tag:prod", "tcp:22"), &alice, true),
         ("another domain", grant("user:*@example.org", "tag:prod", "tcp:22"), &alice, false),
+        ("a domain behind another", grant("user:*@example.com", "tag:prod", "tcp:22"), &two_domains, false),
         ("any member", grant("autogroup:member", "tag:prod", "tcp:22"), &alice, true),
         ("a machine is no member", grant("autogroup:member", "tag:prod", "tcp:22"), &machine(), false),
         ("a tagged machine", grant("autogroup:tagged", "tag:prod", "tcp:22"), &machine(), true),
