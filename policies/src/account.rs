@@ -39,6 +39,8 @@ impl Account {
     }
 
     /// Whether `user` may become `account` by this entry.
+    ///
+    /// INVARIANT: never true of an account that is not possible; [`Account::parse`] lets no such name in.
     pub(crate) fn allows(&self, user: Option<&str>, account: &str) -> bool {
         match self {
             Account::Exactly(name) => name == account,

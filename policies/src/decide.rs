@@ -7,7 +7,6 @@ use crate::rules::{Device, Mismatch, NetworkRule, Rules, SshRule, Subject};
 use crate::traffic::Port;
 use crate::{
     Approach, Caller, Considered, Decision, Denial, Location, Missing, RecordingRule, SshCapability, SshGrant, Target,
-    account,
 };
 
 impl Rules {
@@ -35,7 +34,7 @@ impl Rules {
             Err(denial) => return Decision::Deny(denial),
         };
         let rule = self.ssh.iter().find(|rule| rule.mismatch(subject, target, Some(account)).is_none());
-        let Some(rule) = rule.filter(|_| account::is_possible(account)) else {
+        let Some(rule) = rule else {
             return Decision::Deny(self.ssh_denial(subject, target, Some(account)));
         };
         let (capability, said, capability_rules) = self.capability(subject, target, account);

@@ -447,6 +447,27 @@ fn tests_that_fail_say_where_and_what_happened_instead() {
 }
 
 #[test]
+fn ssh_tests_are_about_a_device_that_meets_every_posture_unless_they_say_otherwise() {
+    let mac = r#""srcPostureAttrs": { "node:os": "macos" }, "#;
+    let linux = r#""srcPostureAttrs": { "node:os": "linux" }, "#;
+    for (name, attributes, expected, holds) in [
+        ("nothing said", "", "accept", true),
+        ("nothing said, and denied", "", "deny", false),
+        ("the posture met", linux, "accept", true),
+        ("the posture not met", mac, "accept", false),
+        ("the posture not met, and denied", mac, "deny", true),
+        ("no attribute at all", r#""srcPostureAttrs": {}, "#, "deny", true),
+    ] {
+        let policy = with(&format!(
+            r#""grants": [{{ "src": ["*"], "dst": ["*"], "ip": ["*"], "srcPosture": ["posture:linux"] }}],
+               "ssh": [{{ "action": "accept", "src": ["group:sre"], "dst": ["tag:prod"], "users": ["root"] }}],
+               "sshTests": [{{ {attributes} "src": "alice@example.com", "dst": ["web1"], "{expected}": ["root"] }}]"#
+        ));
+        assert_eq!(policy.run_tests(&inventory()).is_empty(), holds, "{name}");
+    }
+}
+
+#[test]
 fn rules_that_name_an_unknown_target_are_told() {
     let policy = parse(r#"{ "grants": [{ "src": ["*"], "dst": ["web1", "wbe1"], "ip": ["*"] }] }"#);
     let notes: Vec<String> = policy.unknown_targets(&inventory()).iter().map(ToString::to_string).collect();
