@@ -163,8 +163,16 @@ impl RecordingReader {
     /// Everything in the order of time. A damaged stream yields one error and ends there; the others go on.
     #[must_use]
     pub fn entries(&self) -> Entries {
-        let open = self.manifest.state == State::Open;
-        Entries { cursors: self.streams.iter().map(|id| Cursor::new(*id, self.path(*id), open)).collect(), last_ms: 0 }
+        self.entries_of(&self.streams, 0)
+    }
+
+    /// What is in these streams, at and after a time in milliseconds since the session's start. Segments before it are
+    /// passed over unread where that is possible, so some earlier entries may come first.
+    #[must_use]
+    pub fn entries_of(&self, streams: &[StreamId], from_ms: u64) -> Entries {
+        let (open, from_us) = (self.manifest.state == State::Open, from_ms.saturating_mul(1000));
+        let cursor = |id: &StreamId| Cursor { from_us, ..Cursor::new(*id, self.path(*id), open) };
+        Entries { cursors: streams.iter().map(cursor).collect(), last_ms: 0 }
     }
 }
 
@@ -212,6 +220,8 @@ struct Cursor {
     path: PathBuf,
     /// Whether the recording may end in the middle of a segment.
     open: bool,
+    /// Segments that end before this need not be read.
+    from_us: u64,
     scan: Option<Scan>,
     next: Next,
     content: Content,
@@ -244,7 +254,7 @@ struct Content {
 impl Cursor {
     fn new(id: StreamId, path: PathBuf, open: bool) -> Self {
         let content = Content::default();
-        Self { id, path, open, scan: None, next: Next::Unknown, content, opened_us: 0, begun: false }
+        Self { id, path, open, from_us: 0, scan: None, next: Next::Unknown, content, opened_us: 0, begun: false }
     }
 
     /// When the next item is; `None` at the end.
@@ -268,7 +278,18 @@ impl Cursor {
             Some(scan) => scan,
             None => self.scan.insert(Scan::open(&self.path).map_err(unreadable)?),
         };
-        match scan.next_segment() {
+        let mut next = scan.next_segment();
+        // The first segment of a cast has its header, without which the times in the others mean nothing.
+        let headed = self.begun || !matches!(self.id, StreamId::Terminal(_));
+        while let Ok(Some(found)) = &next
+            && headed
+            && found.linked.holds
+            && found.linked.header.stream == self.id
+            && found.linked.header.last_us < self.from_us
+        {
+            next = scan.next_segment();
+        }
+        match next {
             Ok(Some(found)) if !found.linked.holds => Err(self.damaged(found.at, "its header was changed")),
             Ok(Some(found)) if found.linked.header.stream != self.id => {
                 Err(self.damaged(found.at, "it belongs to another stream"))

@@ -4,12 +4,16 @@
 //! terminal but through the virtual terminal's cells or through [`harmless`].
 
 pub mod clock;
+pub mod export;
 mod failure;
 pub mod harmless;
 pub mod json;
 pub mod moment;
 pub mod player;
+pub mod reel;
+pub mod show;
 pub mod text;
+pub mod timeline;
 pub mod transcript;
 
 pub use failure::Failure;

@@ -1,0 +1,237 @@
+//! One session at a glance: who, what, when, under which rule, what was run, what was refused, and what its recording is.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter, Write as _};
+use std::time::Duration;
+
+use sallyport_recorder::read::Item;
+use sallyport_recorder::{Event, Header, Outcome, State, StreamId};
+use serde::Serialize;
+
+use crate::reel::Reel;
+use crate::{clock, harmless, timeline};
+
+/// What a recording says about its session.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Who, where, when, under which policy.
+    pub session: Header,
+    /// The account on the target, once the policy gave one.
+    pub account: Option<String>,
+    /// The rules that let the caller in, once they had.
+    pub rules: Vec<String>,
+    /// How long it took, or has taken so far.
+    pub duration_ms: u64,
+    /// Whether the recording is finished.
+    pub state: State,
+    /// How the session ended, and why.
+    pub end: Option<(Outcome, String)>,
+    /// Size of the recording on disk.
+    pub bytes: u64,
+    /// The channels, by number.
+    pub channels: BTreeMap<u32, Channel>,
+    /// What was refused, and what was not recorded, in the order of time.
+    pub incidents: Vec<Incident>,
+    /// How many more channels and incidents there were than are listed.
+    pub more: usize,
+    /// What could not be read.
+    pub damage: Vec<String>,
+}
+
+/// What happened on one channel.
+#[derive(Debug, Default, Serialize)]
+pub struct Channel {
+    /// `shell`, `exec …`, `subsystem …`
+    pub what: Option<String>,
+    /// Its terminal, with its size at the start.
+    pub terminal: Option<(u32, u16, u16)>,
+    /// How it ended: an exit status or a signal.
+    pub exit: Option<String>,
+    /// Bytes from the caller.
+    pub sent: u64,
+    /// Bytes to the caller.
+    pub received: u64,
+}
+
+/// A refusal or a gap.
+#[derive(Debug, Serialize)]
+pub struct Incident {
+    /// When, since the start.
+    pub at_ms: u64,
+    /// What and why.
+    pub what: String,
+}
+
+/// Channels and incidents listed, each; a client can make as many as it likes.
+const MOST: usize = 1000;
+
+impl Summary {
+    /// Reads the manifest and the timeline.
+    #[must_use]
+    pub fn of(reel: &Reel) -> Self {
+        let reader = reel.reader();
+        let manifest = reader.manifest();
+        let size = |stream: &StreamId| std::fs::metadata(reader.path(*stream)).map_or(0, |metadata| metadata.len());
+        let mut summary = Self {
+            session: manifest.header.clone(),
+            account: None,
+            rules: manifest.header.policy.rules.clone(),
+            duration_ms: u64::try_from(crate::reel::length(reader).as_millis()).unwrap_or(u64::MAX),
+            state: manifest.state,
+            end: manifest.seal.as_ref().map(|seal| (seal.end.outcome, seal.end.reason.clone())),
+            bytes: reader.streams().iter().map(size).sum(),
+            channels: BTreeMap::new(),
+            incidents: Vec::new(),
+            more: 0,
+            damage: Vec::new(),
+        };
+        for entry in reader.entries_of(&[StreamId::Timeline], 0) {
+            match entry {
+                Ok(entry) => {
+                    if let Item::Event(event) = entry.item {
+                        summary.add(entry.at_ms, event);
+                    }
+                }
+                Err(damage) => summary.damage.push(damage.to_string()),
+            }
+        }
+        summary
+    }
+
+    fn add(&mut self, at_ms: u64, event: Event) {
+        match event {
+            Event::Authorized { account, rules, .. } => {
+                self.account = Some(account);
+                self.rules = rules;
+            }
+            Event::Refused { .. } | Event::ForwardRefused { .. } | Event::Gap { .. } => {
+                if self.incidents.len() < MOST {
+                    self.incidents.push(Incident { at_ms, what: timeline::sentence(&event) });
+                } else {
+                    self.more += 1;
+                }
+            }
+            Event::ChannelOpen { channel, .. } => self.change(channel, |_| {}),
+            Event::Shell { channel } => self.change(channel, |of| of.what = Some("shell".to_owned())),
+            Event::Exec { channel, command } => self.change(channel, |of| of.what = Some(format!("exec {command}"))),
+            Event::Subsystem { channel, name } => {
+                self.change(channel, |of| of.what = Some(format!("subsystem {name}")))
+            }
+            Event::Pty { channel, terminal, width, height, .. } => {
+                self.change(channel, |of| of.terminal = Some((terminal, width, height)));
+            }
+            Event::ExitStatus { channel, status } => {
+                self.change(channel, |of| of.exit = Some(format!("exit {status}")))
+            }
+            Event::ExitSignal { channel, signal, .. } => {
+                self.change(channel, |of| of.exit = Some(format!("signal {signal}")));
+            }
+            Event::ChannelClose { channel, sent, received } => {
+                self.change(channel, |of| (of.sent, of.received) = (sent, received));
+            }
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, channel: u32, change: impl FnOnce(&mut Channel)) {
+        if self.channels.len() >= MOST && !self.channels.contains_key(&channel) {
+            self.more += 1;
+            return;
+        }
+        change(self.channels.entry(channel).or_default());
+    }
+
+    fn about_recording(&self) -> String {
+        let state = match self.state {
+            State::Open => "open: the session is live, or its gateway stopped without a word",
+            State::Sealed => "sealed",
+            State::Interrupted => "interrupted: its gateway stopped without a word; sealed at the next start",
+        };
+        format!("{state}, {}", bytes(self.bytes))
+    }
+}
+
+/// For a person, harmless, one fact a line.
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Header { caller, target, policy, .. } = &self.session;
+        let mut fact = |name: &str, value: &str| writeln!(f, "{name:<10} {}", harmless::line(value));
+        fact("session", &self.session.id.to_string())?;
+        fact("caller", &format!("{} on {} ({})", caller.name(), caller.device, caller.address))?;
+        let account = self.account.as_ref().map_or(String::new(), |account| format!(" as {account}"));
+        fact("target", &format!("{} ({}){account}", target.name, target.address))?;
+        let duration = clock::short(Duration::from_millis(self.duration_ms));
+        fact("when", &format!("{:.0}, {duration} long", self.session.started))?;
+        fact("policy", &format!("revision {}, {}", policy.revision, self.rules.join(", ")))?;
+        match &self.end {
+            Some((outcome, reason)) => fact("outcome", &format!("{}: {reason}", outcome.as_str()))?,
+            None => fact("outcome", "not ended")?,
+        }
+        fact("recording", &self.about_recording())?;
+        for damage in &self.damage {
+            fact("DAMAGED", damage)?;
+        }
+        for (number, channel) in &self.channels {
+            fact("channel", &format!("#{number} {channel}"))?;
+        }
+        for Incident { at_ms, what } in &self.incidents {
+            fact("incident", &format!("{} {what}", clock::exact(Duration::from_millis(*at_ms))))?;
+        }
+        if self.more > 0 {
+            fact("", &format!("and {} more: `sallyport export --format jsonl` lists all", self.more))?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Channel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut line = self.what.clone().unwrap_or_else(|| "nothing was run".to_owned());
+        if let Some((terminal, width, height)) = self.terminal {
+            write!(line, " in terminal {terminal} ({width}×{height})")?;
+        }
+        if let Some(exit) = &self.exit {
+            write!(line, " · {exit}")?;
+        }
+        write!(f, "{line} · {} in, {} out", bytes(self.sent), bytes(self.received))
+    }
+}
+
+/// A size for a person: `312 B`, `4.2 kB`, `1.0 GB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+    let mut scaled = count as f64;
+    let mut unit = "";
+    for next in ["kB", "MB", "GB", "TB"] {
+        if scaled < 999.95 && !unit.is_empty() {
+            break;
+        }
+        scaled /= 1000.0;
+        unit = next;
+    }
+    format!("{scaled:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_keep_two_digits() {
+        let rows = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_999, "1.0 MB"),
+            (52_400_000, "52.4 MB"),
+        ];
+        for (count, expected) in rows {
+            assert_eq!(bytes(count), expected);
+        }
+    }
+}
