@@ -48,10 +48,23 @@ pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError>
     if let Err(error) = lock.try_lock() {
         return Err(RecorderError::disk(&path, io_error(error)));
     }
-    let (name, file) = write_manifest(&path.join(MANIFEST), &Manifest::open(header.clone()))?;
+    // Renamed into place, so that a manifest is there whole or not at all.
+    let (next, file) = write_manifest(&path.join(NEXT_MANIFEST), &Manifest::open(header.clone()))?;
+    let name = path.join(MANIFEST);
+    std::fs::rename(&next, &name).map_err(disk(&next))?;
     let open = |path: &Path| Ok((path.to_owned(), Arc::new(File::open(path).map_err(disk(path))?)));
     let unsynced = vec![(name, Arc::new(file)), open(&path)?, open(&day)?, open(root)?];
     Ok(New { path, lock, unsynced })
+}
+
+/// Locks a folder that no live recording holds.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
+    let lock = File::open(path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Puts a new manifest in the place of the old one, whole or not at all.

@@ -6,7 +6,7 @@
 //!
 //! Writing: [`Store::create`] gives a [`Recording`]. Nothing is ever dropped: a full queue makes the session wait, and a
 //! failure is returned by every later call and by [`Recording::failure`].
-//! Reading: [`read::RecordingReader`], which trusts nothing.
+//! After a crash: [`Store::recover`]. Reading: [`read::RecordingReader`], which trusts nothing. Proof: [`verify()`].
 
 mod cast;
 mod drive;
@@ -15,14 +15,17 @@ mod event;
 mod folder;
 mod hash;
 mod id;
+mod locate;
 mod manifest;
 mod pack;
 mod queue;
 pub mod read;
 mod recording;
+mod recover;
 pub mod scan;
 pub mod segment;
 mod store;
+pub mod verify;
 mod writer;
 
 pub use cast::{CastHeader, TerminalHeader};
@@ -36,5 +39,7 @@ pub use manifest::{
 };
 pub use queue::QUEUE_BYTES;
 pub use recording::{MAX_EVENT, Output, OutputStream, Recording, Sealed, Terminal};
+pub use recover::{RecoverError, Recovered, Recovery};
 pub use segment::StreamId;
 pub use store::{FindError, Store, Stored};
+pub use verify::{Problem, ProblemKind, Verification, verify};

@@ -180,3 +180,65 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn kilobytes(count: usize) -> Message {
+        Message::Output(StreamId::Stdout(0), Bytes::from(vec![0; count << 10]))
+    }
+
+    async fn waits(queue: &Queue) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), queue.push(kilobytes(64))).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_the_session_wait_and_memory_stays_bounded() {
+        let queue = Queue::new(Instant::now());
+        let mut pushed = 0;
+        while !waits(&queue).await {
+            pushed += 64 << 10;
+            assert!(pushed <= QUEUE_BYTES, "the queue takes in more than its limit");
+        }
+        assert!(pushed >= QUEUE_BYTES / 2);
+        assert!(waits(&queue).await, "still full");
+        drop(queue.pop().unwrap());
+        drop(queue.pop().unwrap());
+        assert!(!waits(&queue).await, "a place is free");
+    }
+
+    #[tokio::test]
+    async fn a_message_larger_than_the_queue_passes_alone() {
+        let queue = Queue::new(Instant::now());
+        queue.push(kilobytes(3 << 10)).await.unwrap();
+        assert!(waits(&queue).await);
+        drop(queue.pop());
+        assert!(!waits(&queue).await);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_given_up_adds_nothing() {
+        let queue = Queue::new(Instant::now());
+        queue.push(kilobytes(1 << 10)).await.unwrap();
+        assert!(waits(&queue).await);
+        drop(queue.pop());
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_hears_of_a_failure() {
+        let queue = Arc::new(Queue::new(Instant::now()));
+        queue.push(kilobytes(1 << 10)).await.unwrap();
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.push(kilobytes(1)).await }
+        });
+        tokio::task::yield_now().await;
+        queue.fail(RecorderError::Stopped);
+        assert!(matches!(waiting.await.unwrap(), Err(RecorderError::Stopped)));
+        assert!(matches!(queue.push(kilobytes(1)).await, Err(RecorderError::Stopped)));
+    }
+}

@@ -85,6 +85,11 @@ impl Scan {
         self.length
     }
 
+    /// Goes on at this byte.
+    pub(crate) fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// The next segment, or `None` at the end. After an error the position is still before what was lost.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ impl Store {
         &self.root
     }
 
+    /// The compressors that its recordings share.
+    pub(crate) fn packer(&self) -> Arc<Packer> {
+        Arc::clone(&self.packer)
+    }
+
     /// Where the recording with this header lies.
     #[must_use]
     pub fn folder(&self, header: &Header) -> PathBuf {

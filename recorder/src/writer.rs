@@ -58,6 +58,12 @@ struct Stream {
     total: StreamTotal,
 }
 
+/// What another writer left behind, once it was cut to what is whole.
+pub(crate) struct Resumed {
+    pub(crate) head: Head,
+    pub(crate) totals: Vec<StreamTotal>,
+}
+
 /// What must reach the disk, and what is safe once it has.
 pub(crate) struct Sync {
     files: Vec<Unsynced>,
@@ -95,6 +101,30 @@ impl Writer {
             packed: vec![],
             unsynced: new.unsynced,
         })
+    }
+
+    /// A writer that goes on where another one left off, with only a seal to make.
+    pub(crate) fn resume(
+        folder: &Path,
+        lock: File,
+        header: Header,
+        signer: Arc<Signer>,
+        packer: Arc<Packer>,
+        resumed: Resumed,
+    ) -> Result<Self, RecorderError> {
+        let new = folder::New { path: folder.to_owned(), lock, unsynced: vec![] };
+        let mut writer = Self::new(new, header, signer, packer)?;
+        writer.head = resumed.head;
+        let timeline = StreamId::Timeline.to_string();
+        for total in resumed.totals {
+            if total.file == timeline {
+                let stream = Stream { total, ..Stream::new(folder, StreamId::Timeline) };
+                writer.streams.insert(StreamId::Timeline, stream);
+            } else {
+                writer.done.push(total);
+            }
+        }
+        Ok(writer)
     }
 
     /// Takes a message in. No I/O happens before [`Writer::cut_full`] or [`Writer::cut_all`].
@@ -167,7 +197,8 @@ impl Writer {
         let mut files = std::mem::take(&mut self.unsynced);
         for stream in self.streams.values_mut().filter(|stream| !stream.synced) {
             stream.synced = true;
-            files.extend(stream.file.clone().map(|file| (stream.path.clone(), file)));
+            // Opened again when there is more: an idle session holds one file descriptor, its lock.
+            files.extend(stream.file.take().map(|file| (stream.path.clone(), file)));
         }
         let finished = |id: &StreamId, stream: &Stream| stream.finished && *id != StreamId::Timeline;
         let (done, open) = std::mem::take(&mut self.streams).into_iter().partition(|(id, s)| finished(id, s));
@@ -300,13 +331,17 @@ impl Stream {
         }
     }
 
-    /// The file, made at the first segment; with it the folder that has a new entry.
+    /// The file, made at the first segment; with it the folder, if that has a new entry.
     fn file(&mut self, folder: &Path) -> io::Result<(Arc<File>, Option<Unsynced>)> {
         if let Some(file) = &self.file {
             return Ok((Arc::clone(file), None));
         }
-        let file = Arc::new(OpenOptions::new().append(true).create_new(true).mode(0o600).open(&self.path)?);
+        let new = self.total.segments == 0;
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(new).mode(0o600);
+        let file = Arc::new(options.open(&self.path)?);
         self.file = Some(Arc::clone(&file));
-        Ok((file, Some((folder.to_owned(), Arc::new(File::open(folder)?)))))
+        let folder = if new { Some((folder.to_owned(), Arc::new(File::open(folder)?))) } else { None };
+        Ok((file, folder))
     }
 }

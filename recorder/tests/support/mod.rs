@@ -8,7 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use sallyport_recorder::{Caller, End, Header, Outcome, PolicyStamp, Recording, SessionId, Signer, Store, Target};
+use bytes::Bytes;
+use sallyport_recorder::{
+    Caller, Checkpoint, End, Event, Header, Outcome, OutputStream, PolicyStamp, Recording, SessionId, Signer, Store,
+    Target, TerminalHeader, read::RecordingReader,
+};
 
 /// A store of its own, removed with the test.
 pub struct World {
@@ -104,4 +108,56 @@ pub fn missing(program: &str) -> bool {
         eprintln!("skipped: {program} is not installed");
     }
     missing
+}
+
+/// Waits until `segments` are on disk.
+pub async fn durable(recording: &Recording, segments: u64) -> Checkpoint {
+    let mut checkpoints = recording.checkpoints();
+    let enough = |noted: &Option<Checkpoint>| noted.as_ref().is_some_and(|noted| noted.segments >= segments);
+    let noted = tokio::time::timeout(std::time::Duration::from_secs(20), checkpoints.wait_for(enough)).await;
+    noted.unwrap().unwrap().clone().unwrap()
+}
+
+/// The same recording in a store of its own, where nobody writes it: what a killed gateway leaves behind.
+pub fn left_behind(folder: &Path) -> (World, PathBuf) {
+    let world = World::new();
+    let mut parts = folder.components().rev().map(|part| part.as_os_str());
+    let (id, day) = (parts.next().unwrap(), parts.next().unwrap());
+    let copy = world.root().join(day).join(id);
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    (world, copy)
+}
+
+/// The stream files of a recording.
+pub fn stream_files(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|kind| kind == "zst")).collect();
+    files.sort();
+    files
+}
+
+/// A recording with three streams of several segments each, that was not closed.
+pub async fn unsealed(world: &World) -> (Recording, PathBuf, Checkpoint) {
+    let (recording, folder) = world.record().await;
+    let header = TerminalHeader { width: 80, height: 24, ..TerminalHeader::default() };
+    let terminal = recording.terminal(0, header).await.unwrap();
+    let stdout = recording.output(1, OutputStream::Stdout).await.unwrap();
+    for round in 0..3_u32 {
+        terminal.output(&Bytes::from(format!("round {round}\r\n"))).await.unwrap();
+        stdout.output(&Bytes::from(noise(5000))).await.unwrap();
+        recording.event(Event::Shell { channel: round }).await.unwrap();
+        durable(&recording, u64::from(round + 1) * 3).await;
+    }
+    let noted = durable(&recording, 9).await;
+    (recording, folder, noted)
+}
+
+/// Everything of one stream, as text that can be compared.
+pub fn everything(folder: &Path) -> Vec<String> {
+    let reader = RecordingReader::open(folder).unwrap();
+    reader.entries().map(|entry| format!("{:?}", entry.unwrap())).collect()
 }
