@@ -136,6 +136,9 @@ impl<'t> Reader<'t> {
 
     /// An error about a name that is not one of `known`, with the nearest of them.
     pub(crate) fn unknown(&mut self, at: Range, message: &str, found: &str, known: &[&str]) {
+        if self.errors.len() >= MAX_ERRORS {
+            return; // looking for the nearest name is the dearest part of an error
+        }
         let nearest = known
             .iter()
             .filter(|_| found.len() <= MAX_GUESS)

@@ -1,56 +1,39 @@
 //! The `app` of a grant: our own capability for SSH, and those that are not used yet.
 
-use std::sync::Arc;
-
 use jsonc_parser::ast::{StringLit, Value};
 
+use crate::account::Account;
 use crate::reader::{Fields, Reader, quote};
-use crate::rules::{Callers, CapabilityRule, Rules};
-use crate::selector::Destination;
-use crate::{ExecRule, Location, RecordingRule, SftpRule, SshCapability, duration};
+use crate::{ExecRule, RecordingRule, SftpRule, SshCapability, duration};
 
 use super::ssh::{account_list, env};
 
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    app: &Value<'_>,
-    location: &Location,
-    from: &Arc<Callers>,
-    destinations: &Arc<[Destination]>,
-    rules: &mut Rules,
-) {
+/// A value of `sallyport.dev/cap/ssh`.
+pub(super) struct SshValue {
+    /// For which accounts; none stands for all.
+    pub(super) accounts: Vec<Account>,
+    pub(super) recording: Option<RecordingRule>,
+    pub(super) capability: SshCapability,
+}
+
+/// The values for SSH; other capabilities are noted, or refused where they claim to be ours.
+pub(super) fn read(reader: &mut Reader<'_>, app: &Value<'_>) -> Vec<SshValue> {
+    let mut found = Vec::new();
     for entry in reader.entries(app, "an object of capabilities: { \"sallyport.dev/cap/ssh\": [{ … }] }") {
         let values = reader.array(entry.value, "a list of capability values: [{ … }]");
         if entry.name == SSH {
-            for value in values {
-                if let Some((accounts, recording, capability)) = ssh(reader, value) {
-                    rules.capabilities.push(CapabilityRule {
-                        location: location.clone(),
-                        from: Arc::clone(from),
-                        destinations: Arc::clone(destinations),
-                        accounts,
-                        recording,
-                        capability,
-                    });
-                }
-            }
+            found.extend(values.into_iter().filter_map(|value| ssh(reader, value)));
         } else if LATER.contains(&entry.name) {
             reader.note(entry.at, format!("{:?} is not used yet", entry.name));
         } else if entry.name.starts_with("sallyport.dev/") {
             let message = format!("there is no capability {}", quote(entry.name));
-            reader.unknown(
-                entry.at,
-                &message,
-                entry.name,
-                &[SSH, "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"],
-            );
+            reader.unknown(entry.at, &message, entry.name, &OURS);
         } else {
             reader.note(entry.at, format!("the capability {} has no meaning here", quote(entry.name)));
         }
     }
+    found
 }
-
-type SshValue = (Vec<crate::account::Account>, Option<RecordingRule>, SshCapability);
 
 fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
     let fields = reader.fields(value, "a capability for ssh", &KEYS)?;
@@ -87,7 +70,7 @@ fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
         max_duration: limit(reader, &fields, "maxDuration"),
         idle_timeout: limit(reader, &fields, "idleTimeout"),
     };
-    Some((accounts, recording, capability))
+    Some(SshValue { accounts, recording, capability })
 }
 
 /// `{}` and `true` allow, `false` and absence deny.
@@ -182,6 +165,8 @@ fn is_forward(text: &str) -> bool {
 }
 
 const SSH: &str = "sallyport.dev/cap/ssh";
+
+const OURS: [&str; 3] = [SSH, "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"];
 
 const LATER: [&str; 3] = ["tailscale.com/cap/kubernetes", "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"];
 

@@ -6,7 +6,7 @@ use jsonc_parser::ast::{StringLit, Value};
 use jsonc_parser::common::Ranged;
 
 use crate::reader::{Fields, Reader, quote};
-use crate::rules::{NetworkRule, Reach, Rules};
+use crate::rules::{CapabilityRule, NetworkRule, Reach, Rules};
 use crate::selector::Destination;
 use crate::traffic::{Protocol, Traffic};
 
@@ -133,7 +133,14 @@ fn grant(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, 
     }
     let location = reader.location(value.range(), name);
     if let Some(app) = rule.get("app") {
-        capability::read(reader, app, &location, &from, &destinations, rules);
+        rules.capabilities.extend(capability::read(reader, app).into_iter().map(|value| CapabilityRule {
+            location: location.clone(),
+            from: Arc::clone(&from),
+            destinations: Arc::clone(&destinations),
+            accounts: value.accounts,
+            recording: value.recording,
+            capability: value.capability,
+        }));
     }
     if let Some(ip) = rule.get("ip") {
         let traffic = reader.strings(ip, IP_EXPECTED).into_iter().filter_map(|lit| traffic(reader, lit)).collect();
