@@ -16,6 +16,8 @@ mod flow;
 mod keys;
 mod memory;
 pub mod netns;
+mod offload;
+mod packet;
 mod stream;
 mod tailnet;
 
