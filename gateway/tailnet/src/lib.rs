@@ -11,6 +11,7 @@
 
 mod config;
 mod datagrams;
+mod engine;
 mod error;
 mod flow;
 mod keys;

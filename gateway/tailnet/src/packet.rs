@@ -35,18 +35,23 @@ pub(crate) enum Fragment {
 impl Outline {
     /// Reads a packet, or says that it is none.
     pub(crate) fn read(packet: &[u8]) -> Option<Self> {
+        Self::read_head(packet, packet.len())
+    }
+
+    /// Reads the head of a packet that is `whole` bytes long.
+    pub(crate) fn read_head(packet: &[u8], whole: usize) -> Option<Self> {
         match packet.first()? >> 4 {
-            4 => Self::read_v4(packet),
-            6 => Self::read_v6(packet),
+            4 => Self::read_v4(packet, whole),
+            6 => Self::read_v6(packet, whole),
             _ => None,
         }
     }
 
-    fn read_v4(packet: &[u8]) -> Option<Self> {
+    fn read_v4(packet: &[u8], whole: usize) -> Option<Self> {
         let header: [u8; IPV4_HEADER] = array(packet, 0)?;
         let header_length = usize::from(header[0] & 0x0f) * 4;
         let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        if header_length < IPV4_HEADER || length < header_length || length > packet.len() {
+        if header_length < IPV4_HEADER || length < header_length || length > whole {
             return None;
         }
         let offset = u16::from_be_bytes([header[6], header[7]]);
@@ -65,7 +70,7 @@ impl Outline {
         })
     }
 
-    fn read_v6(packet: &[u8]) -> Option<Self> {
+    fn read_v6(packet: &[u8], whole: usize) -> Option<Self> {
         let length = IPV6_HEADER + usize::from(be16(packet, 4)?);
         let mut outline = Self {
             source: IpAddr::V6(Ipv6Addr::from(array::<16>(packet, 8)?)),
@@ -75,7 +80,7 @@ impl Outline {
             length,
             fragment: Fragment::Whole,
         };
-        if length > packet.len() {
+        if length > whole {
             return None;
         }
         for _ in 0..MAX_EXTENSIONS {

@@ -54,11 +54,21 @@ impl Sum {
 }
 
 /// Computes an IPv4 header's checksum anew.
-pub(super) fn renew_ipv4(header: &mut [u8]) {
+pub(crate) fn renew_ipv4(header: &mut [u8]) {
     put(header, 10, &[0, 0]);
     let sum = Sum::default().add(header).finish();
     put(header, 10, &sum);
 }
+
+/// The checksum of an ICMP message. ICMPv6's has a pseudo-header of its packet's `addresses`; ICMP's has none.
+pub(crate) fn icmp_checksum(addresses: Option<&[u8]>, message: &[u8]) -> [u8; 2] {
+    let sum = Sum::default();
+    let sum = addresses.map_or(sum, |addresses| sum.add_pseudo(addresses, ICMP6, message.len()));
+    sum.add(message).finish()
+}
+
+/// ICMPv6's protocol number.
+const ICMP6: u8 = 58;
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,8 @@ pub(crate) struct Merger {
 pub(crate) struct Joined {
     pub(crate) pieces: Vec<Range<usize>>,
     pub(crate) virtio: VirtioHeader,
+    /// Whose packets these are: the caller's number for a peer.
+    pub(crate) owner: usize,
     /// How many packets of the tunnel it is made of.
     pub(crate) packets: u32,
     /// Its length in bytes, headers included once.
@@ -62,12 +64,12 @@ impl Merger {
         self.joined.get(..self.used).unwrap_or_default()
     }
 
-    /// Takes the packet at `at` of the arena.
-    pub(crate) fn push(&mut self, arena: &[u8], at: Range<usize>) {
+    /// Takes the packet at `at` of the arena, which `owner` sent.
+    pub(crate) fn push(&mut self, arena: &[u8], at: Range<usize>, owner: usize) {
         let Some(packet) = arena.get(at.clone()) else { return };
         let shape = Shape::read(packet);
         if let Some(shape) = &shape
-            && let Some(last) = self.candidate(arena, packet)
+            && let Some(last) = self.candidate(arena, packet, owner)
         {
             if last.takes(arena, packet, shape) {
                 last.append(at, shape);
@@ -75,12 +77,12 @@ impl Merger {
             }
             last.open = false;
         } else if shape.is_none()
-            && let Some(last) = self.candidate(arena, packet)
+            && let Some(last) = self.candidate(arena, packet, owner)
         {
             // An acknowledgement or a reset of the same connection: what comes after it must not overtake it.
             last.open = false;
         }
-        self.begin(at, packet.len(), shape);
+        self.begin(at, owner, shape);
     }
 
     /// Writes the headers of what was joined. Call once a batch, before [`Merger::joined`].
@@ -92,22 +94,24 @@ impl Merger {
     }
 
     /// The open packet of the same connection, among the latest few.
-    fn candidate(&mut self, arena: &[u8], packet: &[u8]) -> Option<&mut Joined> {
+    fn candidate(&mut self, arena: &[u8], packet: &[u8], owner: usize) -> Option<&mut Joined> {
         let ends = ends(packet)?;
         self.joined.iter_mut().take(self.used).rev().take(LOOK_BACK).find(|joined| {
             let head = joined.pieces.first().and_then(|head| arena.get(head.clone()));
-            joined.open && head.and_then(self::ends) == Some(ends)
+            joined.open && joined.owner == owner && head.and_then(self::ends) == Some(ends)
         })
     }
 
-    fn begin(&mut self, at: Range<usize>, length: usize, shape: Option<Shape>) {
+    fn begin(&mut self, at: Range<usize>, owner: usize, shape: Option<Shape>) {
         if self.used == self.joined.len() {
             self.joined.push(Joined::default());
         }
         let Some(joined) = self.joined.get_mut(self.used) else { return };
         self.used += 1;
+        let length = at.len();
         joined.pieces.clear();
         joined.pieces.push(at);
+        joined.owner = owner;
         joined.virtio = VirtioHeader::default();
         joined.packets = 1;
         joined.length = length;
@@ -143,7 +147,7 @@ impl Joined {
         self.wire_bytes += at.len();
         self.pieces.push(at.start + shape.header_length..at.end);
         if let Some(own) = &mut self.shape {
-            self.open = shape.payload == own.payload && !shape.push;
+            self.open = shape.payload == own.payload && !shape.push && self.pieces.len() < MAX_PIECES;
             own.push |= shape.push;
         }
     }
@@ -233,6 +237,8 @@ fn is_intact(packet: &[u8], shape: &Shape) -> bool {
 
 /// Open packets that a new one is compared with: more connections than this in one batch are joined less well.
 const LOOK_BACK: usize = 8;
+/// Pieces of one joined packet: 64 kB of segments of 1,208 bytes are 55.
+pub(crate) const MAX_PIECES: usize = 60;
 /// The longest packet that IPv4 can describe; for IPv6 it is the same, to keep one number.
 const MAX_PACKET: usize = 65535;
 

@@ -9,6 +9,7 @@ mod merge;
 mod split;
 mod virtio;
 
-pub(crate) use merge::{Joined, Merger};
+pub(crate) use checksum::{icmp_checksum, renew_ipv4};
+pub(crate) use merge::{MAX_PIECES, Merger};
 pub(crate) use split::Segments;
 pub(crate) use virtio::{VIRTIO_HEADER, VirtioHeader};

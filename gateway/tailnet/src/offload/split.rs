@@ -75,6 +75,19 @@ impl<'a> Segments<'a> {
         Some(Self { packet: packet.get_mut(..outline.length)?, cut: Cut::Many(plan) })
     }
 
+    /// How many packets there are, and their bytes together.
+    pub(crate) fn wire(&self) -> (u32, usize) {
+        match &self.cut {
+            Cut::Done => (0, 0),
+            Cut::Whole => (1, self.packet.len()),
+            Cut::Many(plan) => {
+                let payload = self.packet.len() - plan.header_length;
+                let count = payload.div_ceil(plan.size).max(1);
+                (u32::try_from(count).unwrap_or(u32::MAX), payload + count * plan.header_length)
+            }
+        }
+    }
+
     /// The next packet, with lengths and checksums of its own.
     pub(crate) fn next(&mut self) -> Option<&mut [u8]> {
         match &mut self.cut {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::checksum::Sum;
 use super::super::virtio::{GSO_TCP4, GSO_TCP6, GSO_UDP, NEEDS_CHECKSUM};
 use super::super::{Segments, VirtioHeader};
-use super::{Joined, Merger};
+use super::{Joined, MAX_PIECES, Merger};
 use crate::packet::{ACK, FIN, Outline, PSH, SYN, TCP, UDP};
 
 /// A TCP packet as the kernel hands it over: any length, its checksum left to us.
@@ -43,10 +43,12 @@ fn ip(v6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
 fn cut(virtio: VirtioHeader, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut packet = packet.to_vec();
     let mut segments = Segments::new(virtio, &mut packet).unwrap();
+    let wire = segments.wire();
     let mut all = Vec::new();
     while let Some(segment) = segments.next() {
         all.push(segment.to_vec());
     }
+    assert_eq!(wire, (u32::try_from(all.len()).unwrap(), all.concat().len()));
     all
 }
 
@@ -78,7 +80,7 @@ fn merge(packets: &[Vec<u8>]) -> (Vec<u8>, Merger) {
         // What lies between two packets does not matter.
         arena.extend([0xee; 16]);
     }
-    ranges.into_iter().for_each(|range| merger.push(&arena, range));
+    ranges.into_iter().for_each(|range| merger.push(&arena, range, 0));
     merger.finish(&mut arena);
     (arena, merger)
 }
@@ -94,8 +96,8 @@ fn segments(v6: bool, sequence: u32, payload: &[u8]) -> Vec<Vec<u8>> {
 proptest! {
     #[test]
     fn cutting_what_was_joined_gives_it_back(
-        v6: bool, sequence: u32, push: bool, size in 1u16..1400, words in 0usize..10,
-        payload in prop::collection::vec(any::<u8>(), 1..20_000),
+        v6: bool, sequence: u32, push: bool, size in 200u16..1400, words in 0usize..10,
+        payload in prop::collection::vec(any::<u8>(), 1..14_000),
     ) {
         let flags = if push { ACK | PSH } else { ACK };
         let packet = large(v6, sequence, flags, &[1; 40][..words * 4], &payload);
@@ -104,7 +106,8 @@ proptest! {
         pieces.iter().for_each(|piece| assert_intact(piece));
 
         let (arena, merger) = merge(&pieces);
-        prop_assert_eq!(merger.joined().len(), 1);
+        prop_assert_eq!(merger.joined().len(), pieces.len().div_ceil(MAX_PIECES));
+        prop_assume!(merger.joined().len() == 1);
         let joined = &merger.joined()[0];
         let whole = gather(&arena, joined);
         prop_assert_eq!(joined.length, whole.len());
@@ -241,6 +244,23 @@ fn interleaved_connections_are_joined_apart_and_in_order() {
     assert_eq!(merger.joined().iter().map(|joined| joined.packets).collect::<Vec<_>>(), [3, 3]);
     assert_eq!(gather(&arena, &merger.joined()[0])[40..], [1; 300]);
     assert_eq!(gather(&arena, &merger.joined()[1])[60..], [2; 300]);
+}
+
+#[test]
+fn does_not_join_packets_of_different_peers() {
+    let pieces = segments(false, 1, &[1; 200]);
+    let mut merger = Merger::default();
+    let arena = pieces.concat();
+    merger.push(&arena, 0..140, 1);
+    merger.push(&arena, 140..280, 2);
+    assert_eq!(merger.joined().len(), 2);
+}
+
+#[test]
+fn a_joined_packet_has_no_more_pieces_than_one_write_takes() {
+    let (_, merger) = merge(&cut(tcp_gso(false, 1), &large(false, 1, ACK, &[], &[7; 200])));
+    assert!(merger.joined().iter().all(|joined| joined.pieces.len() <= MAX_PIECES));
+    assert_eq!(merger.joined().len(), 200_usize.div_ceil(MAX_PIECES));
 }
 
 #[test]
