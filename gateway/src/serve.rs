@@ -115,8 +115,8 @@ async fn attend(gateway: Arc<Gateway>, mut keeper: Keeper, arrivals: Arrivals, f
     let mut door = tokio::spawn(door::attend(gateway, arrivals));
 
     let backend = tailnet.backend();
-    for (kind, reason) in &backend.refused {
-        info!("{kind} is not in use: {reason}");
+    for note in &backend.notes {
+        info!("{note}");
     }
     info!(backend = %backend.kind, listen = ?tailnet.local_addr(), "the gateway is up");
 

@@ -54,13 +54,13 @@ impl fmt::Display for BackendKind {
     }
 }
 
-/// Which backend won, and why the better ones did not.
+/// Which backend won, and what could be better.
 #[derive(Clone, Debug)]
 pub struct Backend {
     /// The one in use.
     pub kind: BackendKind,
-    /// The better ones that did not work, each with its reason and what to change.
-    pub refused: Vec<(BackendKind, String)>,
+    /// Why the better ones did not work, and what works less well than it could; each with what to change.
+    pub notes: Vec<String>,
 }
 
 /// A device that may speak to the gateway.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::PublicKey;
+use crate::{PublicKey, netns};
 
 /// A failure of the data plane.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,12 @@ pub enum Error {
         /// Who has it.
         owner: PublicKey,
     },
+    /// A peer with an address that cannot be a device's.
+    #[error("{address} cannot be a device's address: choose one inside the tailnet, outside the targets' own range")]
+    AddressForeign {
+        /// The address.
+        address: std::net::IpAddr,
+    },
     /// The WireGuard port could not be opened.
     #[error("cannot listen on UDP {address}: {source}; choose another [tailnet] listen address")]
     Listen {
@@ -29,8 +35,8 @@ pub enum Error {
         source: io::Error,
     },
     /// No backend works on this machine.
-    #[error("no data plane works on this machine:\n{0}")]
-    NoBackend(String),
+    #[error("no data plane works on this machine: {0}")]
+    NoBackend(netns::Error),
     /// A connection through the tailnet that could not be made.
     #[error("cannot reach {address} through the tailnet: {source}")]
     Dial {
@@ -55,7 +61,4 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// The data plane has stopped.
-    #[error("the data plane has stopped")]
-    Stopped,
 }

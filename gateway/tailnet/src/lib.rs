@@ -7,8 +7,6 @@
 //! WireGuard itself is boringtun's ([the paper](https://www.wireguard.com/papers/wireguard.pdf)). [`Memory`] is the
 //! same interface inside one process, for tests.
 
-#![expect(dead_code, reason = "the private namespace's backend uses them and comes next")]
-
 mod config;
 mod datagrams;
 mod engine;
@@ -19,6 +17,7 @@ mod memory;
 pub mod netns;
 mod offload;
 mod packet;
+mod plane;
 mod stream;
 mod tailnet;
 

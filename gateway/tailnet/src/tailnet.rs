@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::memory::World;
+use crate::plane::Plane;
 use crate::{
     Backend, BackendKind, Config, Datagrams, Error, FlowHandle, FlowRecords, Peer, PeerState, PublicKey, Stream,
 };
@@ -16,6 +17,7 @@ pub struct Tailnet(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) enum Inner {
+    Plane(Box<Plane>),
     Memory(Arc<World>),
 }
 
@@ -26,8 +28,8 @@ impl Tailnet {
     /// # Errors
     /// When the port cannot be opened, or no backend works; the error says why for each.
     pub async fn start(config: Config, peers: Vec<Peer>) -> Result<(Self, Arrivals), Error> {
-        let _ = (config, peers);
-        Err(Error::NoBackend("the private namespace is not built in".to_owned()))
+        let (plane, arrivals) = Plane::start(config, peers).await?;
+        Ok((Self::from_inner(Inner::Plane(Box::new(plane))), arrivals))
     }
 
     pub(crate) fn from_inner(inner: Inner) -> Self {
@@ -40,6 +42,7 @@ impl Tailnet {
     /// When another peer has one of its addresses.
     pub fn upsert(&self, peer: Peer) -> Result<(), Error> {
         match &*self.0 {
+            Inner::Plane(plane) => plane.upsert(peer),
             Inner::Memory(world) => world.upsert(peer),
         }
     }
@@ -48,6 +51,7 @@ impl Tailnet {
     /// no such peer.
     pub async fn remove(&self, key: &PublicKey) -> bool {
         match &*self.0 {
+            Inner::Plane(plane) => plane.remove(key).await,
             Inner::Memory(world) => world.remove(key),
         }
     }
@@ -55,20 +59,23 @@ impl Tailnet {
     /// Every peer as it is now.
     pub fn peers(&self) -> Vec<PeerState> {
         match &*self.0 {
+            Inner::Plane(plane) => plane.peers(),
             Inner::Memory(world) => world.peers(),
         }
     }
 
-    /// Which backend won, and why the better ones did not.
+    /// Which backend won, and what could be better.
     pub fn backend(&self) -> Backend {
         match &*self.0 {
-            Inner::Memory(_) => Backend { kind: BackendKind::Memory, refused: Vec::new() },
+            Inner::Plane(plane) => plane.backend().clone(),
+            Inner::Memory(_) => Backend { kind: BackendKind::Memory, notes: Vec::new() },
         }
     }
 
     /// Where WireGuard listens, with the port that the system chose if the configuration said 0. `None` in memory.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &*self.0 {
+            Inner::Plane(plane) => plane.local_addr().ok(),
             Inner::Memory(_) => None,
         }
     }
@@ -77,9 +84,9 @@ impl Tailnet {
     ///
     /// # Errors
     /// When the port is taken.
-    #[expect(clippy::unused_async, reason = "the private namespace's helper has to be asked")]
     pub async fn udp(&self, port: u16) -> Result<Datagrams, Error> {
         match &*self.0 {
+            Inner::Plane(plane) => plane.udp(port).await,
             Inner::Memory(world) => Datagrams::memory(world, port).map_err(|source| Error::Datagrams { port, source }),
         }
     }
@@ -90,6 +97,7 @@ impl Tailnet {
     /// When nobody answers there.
     pub async fn dial(&self, address: SocketAddr) -> Result<Stream, Error> {
         match &*self.0 {
+            Inner::Plane(plane) => plane.dial(address).await,
             Inner::Memory(world) => world.dial(address).await.map_err(|source| Error::Dial { address, source }),
         }
     }
@@ -97,6 +105,7 @@ impl Tailnet {
     /// The records of every connection that ends from now on.
     pub fn flows(&self) -> FlowRecords {
         match &*self.0 {
+            Inner::Plane(plane) => plane.flows(),
             Inner::Memory(world) => world.flows().subscribe(),
         }
     }

@@ -41,7 +41,7 @@ impl Engine {
         Self { core, socket, tasks }
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 

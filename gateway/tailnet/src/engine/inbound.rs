@@ -68,7 +68,7 @@ impl Inbound {
     }
 
     /// Gives the batch's packets to `write`, each as pieces of the arena, and forgets them.
-    pub(crate) fn deliver(&mut self, now: Instant, write: &mut dyn FnMut(VirtioHeader, &[u8], &[Range<usize>])) {
+    pub(crate) fn deliver(&mut self, now: Instant, write: &mut Write<'_>) {
         self.merger.finish(&mut self.arena);
         let mut joined = self.merger.joined().iter().peekable();
         while let Some(owner) = joined.peek().map(|first| first.owner) {
@@ -145,6 +145,9 @@ impl Inbound {
         }
     }
 }
+
+/// Takes a packet for the device: its virtio header, and the pieces of the arena that make it up.
+pub(crate) type Write<'a> = dyn FnMut(VirtioHeader, &[u8], &[Range<usize>]) + 'a;
 
 /// The index that a data packet carries; `None` for any other packet.
 fn data_index(datagram: &[u8]) -> Option<u32> {

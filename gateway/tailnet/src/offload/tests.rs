@@ -189,7 +189,7 @@ fn a_push_ends_a_joined_packet() {
         },
         &{
             let mut packet = large(false, 101, ACK | PSH, &[], &[1; 100]);
-            let sum = Sum::default().add_pseudo(&packet[12..20].to_vec(), TCP, 120).fold();
+            let sum = Sum::default().add_pseudo(&packet[12..20], TCP, 120).fold();
             packet[36..38].copy_from_slice(&sum);
             packet
         },
