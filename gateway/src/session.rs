@@ -136,3 +136,6 @@ impl Session {
         self.permitted().map(|(account, _rule)| account)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! A whole gateway's middle in one process: the memory tailnet, a policy, a recording on disk, and brokers made for the case.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sallyport_policies::Policy;
+use sallyport_recorder::{Event, SessionId, Signer, Store};
+use sallyport_tailnet::{Memory, MemoryDialer, Peer, PrivateKey, PublicKey};
+use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
+
+use super::{Live, Runner, Session, run};
+use crate::access::{Access, Approach, Refusal};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::failure::{Ending, Failure, Stage};
+use crate::identity::{Device, Directory, Origin, Owner};
+use crate::state::{SessionRow, State};
+use crate::target::Target;
+use crate::world::World;
+
+const POLICY: &str = r#"{
+    "tagOwners": { "tag:prod": ["alice@example.com"] },
+    "grants": [{ "src": ["alice@example.com"], "dst": ["tag:prod"], "ip": ["tcp:22"] }],
+    "ssh": [{ "action": "accept", "src": ["alice@example.com"], "dst": ["tag:prod"], "users": ["ubuntu"] }],
+}"#;
+const NOTHING: &str = "{}";
+const TARGET: &str = r#"
+    [[target]]
+    name = "web1"
+    tags = ["tag:prod"]
+    ssh  = { address = "127.0.0.1:1", host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ" }
+"#;
+
+/// The parts that a session needs, with one device of alice's and one target.
+struct Stand {
+    runner: Arc<Runner>,
+    world: watch::Sender<Arc<World>>,
+    target: Target,
+    device: Device,
+    dialer: MemoryDialer,
+    arrivals: sallyport_tailnet::Arrivals,
+    _tailnet: sallyport_tailnet::Tailnet,
+    folder: TempDir,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse(TARGET, "test", folder.path(), Some(&folder.path().join("state"))).unwrap();
+        let state = State::open(&config).await.unwrap();
+        let target = state.targets(&config.targets, now()).await.unwrap().remove(0).target;
+        let key = PrivateKey::generate().public();
+        let device = Device {
+            id: 1,
+            name: "laptop".into(),
+            key,
+            owner: Owner::User("alice@example.com".into()),
+            addresses: vec!["100.64.0.2".parse().unwrap()],
+            expires: None,
+            attributes: Default::default(),
+        };
+        let (tailnet, arrivals, dialer) = Memory::new();
+        let peer = Peer { key, preshared: None, addresses: device.addresses.clone(), endpoint: None, keepalive: None };
+        tailnet.upsert(peer).unwrap();
+        let (world, worlds) = watch::channel(world(1, POLICY, &[&device], &[&target]));
+        let runner = Arc::new(Runner {
+            access: Access::new(worlds, Clock::from_fn(now)),
+            store: Store::open(&folder.path().join("recordings")).unwrap(),
+            signer: Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]))),
+            live: Live::default(),
+            state,
+            gateway: "test".into(),
+        });
+        Self { runner, world, target, device, dialer, arrivals, _tailnet: tailnet, folder }
+    }
+
+    fn change(&self, revision: u64, policy: &str, devices: &[&Device], targets: &[&Target]) {
+        self.world.send_replace(world(revision, policy, devices, targets));
+    }
+
+    /// What the gateway sees when `key` calls `to` from `source`.
+    async fn origin(&mut self, key: PublicKey, source: IpAddr, to: IpAddr) -> Origin {
+        let call = self.dialer.connect(key, source, (to, 22).into());
+        let (_stream, arrival) = tokio::join!(call, self.arrivals.next());
+        Origin::from(&arrival.unwrap())
+    }
+
+    async fn approach(&mut self) -> Result<Approach, Refusal> {
+        let (key, source, to) = (self.device.key, self.device.addresses[0], self.target.addresses[0]);
+        let origin = self.origin(key, source, to).await;
+        self.runner.access.approach(&origin)
+    }
+
+    /// Runs a session whose broker is `broker`, and gives the row that it leaves.
+    async fn run<B, F>(&mut self, broker: B) -> SessionRow
+    where
+        B: FnOnce(Arc<Session>) -> F,
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let approach = self.approach().await.unwrap();
+        let id = SessionId::new(now());
+        run(&self.runner, approach, id, "ssh", broker).await;
+        self.runner.state.session(&id.to_string()).await.unwrap()
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn world(revision: u64, policy: &str, devices: &[&Device], targets: &[&Target]) -> Arc<World> {
+    let policy = Arc::new(Policy::parse(policy).unwrap().policy);
+    let directory = Directory::new(devices.iter().map(|device| (*device).clone()));
+    Arc::new(World::new(revision, policy, directory, targets.iter().map(|target| (*target).clone()).collect()))
+}
+
+fn outcome(row: &SessionRow) -> (&str, &str) {
+    (row.outcome.as_deref().unwrap_or("-"), row.reason.as_deref().unwrap_or("-"))
+}
+
+#[tokio::test]
+async fn denies_whoever_is_not_enrolled_expired_or_not_at_its_own_address() {
+    let mut stand = Stand::new().await;
+    let (key, source, to) = (stand.device.key, stand.device.addresses[0], stand.target.addresses[0]);
+    let origin = stand.origin(key, source, to).await;
+    let device = stand.device.clone();
+    let expired = Device { expires: Some(now()), ..device.clone() };
+    let elsewhere = Device { addresses: vec!["100.64.0.3".parse().unwrap()], ..device.clone() };
+    let cases: [(&str, &[&Device], &str); 4] = [
+        ("removed", &[], "not enrolled"),
+        ("expired", &[&expired], "expired"),
+        ("another address", &[&elsewhere], "not an address"),
+        ("as enrolled", &[&device], "allowed"),
+    ];
+    for (name, devices, expected) in cases {
+        stand.change(2, POLICY, devices, &[&stand.target]);
+        let told = match stand.runner.access.approach(&origin) {
+            Ok(_) => "allowed".to_owned(),
+            Err(refusal) => refusal.failure.to_string(),
+        };
+        assert!(told.contains(expected), "{name}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn denies_a_target_that_no_rule_names() {
+    let mut stand = Stand::new().await;
+    stand.change(2, NOTHING, &[&stand.device], &[&stand.target]);
+    let refusal = stand.approach().await.unwrap_err();
+    assert!(matches!(refusal.failure, Failure::Denied(_)));
+    assert!(refusal.caller.is_some() && refusal.target.is_some());
+}
+
+#[tokio::test]
+async fn a_denied_account_leaves_the_earlier_permit_behind() {
+    let mut stand = Stand::new().await;
+    let row = stand
+        .run(|session| async move {
+            assert_eq!(session.authorize("ubuntu")?.account(), "ubuntu");
+            session.authorize("root").map(|_permit| ())
+        })
+        .await;
+    assert_eq!(outcome(&row).0, "denied");
+    assert_eq!(row.account, None);
+}
+
+#[tokio::test]
+async fn a_permitted_session_is_recorded_and_listed() {
+    let mut stand = Stand::new().await;
+    let row = stand
+        .run(|session| async move {
+            let permit = session.authorize("ubuntu")?;
+            assert!(permit.rule().starts_with("ssh[0]"), "{}", permit.rule());
+            session.record(Event::Shell { channel: 0 }).await
+        })
+        .await;
+    assert_eq!(outcome(&row).0, "completed");
+    assert_eq!(row.account.as_deref(), Some("ubuntu"));
+    assert!(row.recording.unwrap().join("manifest.json").exists());
+    assert!(stand.runner.state.checkpoint(row.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn every_change_that_forbids_a_live_session_ends_it() {
+    let mut stand = Stand::new().await;
+    let (device, target) = (stand.device.clone(), stand.target.clone());
+    let renamed = Device { owner: Owner::User("bob@example.com".into()), ..device.clone() };
+    let moved = Target { tags: vec![], ..target.clone() };
+    let cases: [(&str, &str, &[&Device], &[&Target]); 5] = [
+        ("policy", NOTHING, &[&device], &[&target]),
+        ("device removed", POLICY, &[], &[&target]),
+        ("another owner", POLICY, &[&renamed], &[&target]),
+        ("target removed", POLICY, &[&device], &[]),
+        ("target changed", POLICY, &[&device], &[&moved]),
+    ];
+    for (at, (name, policy, devices, targets)) in (1..).zip(cases) {
+        stand.change(at * 10, POLICY, &[&device], &[&target]);
+        let (up, is_up) = oneshot::channel();
+        let approach = stand.approach().await.unwrap();
+        let (runner, id) = (Arc::clone(&stand.runner), SessionId::new(now()));
+        let running = tokio::spawn(async move {
+            run(&runner, approach, id, "ssh", |session| async move {
+                let _permit = session.authorize("ubuntu")?;
+                let _ = up.send(());
+                let ending = session.ended().await;
+                Err(Failure::Denied(ending.to_string()))
+            })
+            .await;
+        });
+        is_up.await.unwrap();
+        stand.change(at * 10 + 1, policy, devices, targets);
+        assert!(stand.runner.live.settled(at * 10 + 1, Duration::from_secs(10)).await, "{name}");
+        running.await.unwrap();
+        let row = stand.runner.state.session(&id.to_string()).await.unwrap();
+        assert_eq!(outcome(&row).0, "revoked", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_still_allows_a_session_leaves_it_alone() {
+    let mut stand = Stand::new().await;
+    let (up, is_up) = oneshot::channel();
+    let (finish, finished) = oneshot::channel::<()>();
+    let approach = stand.approach().await.unwrap();
+    let (runner, id) = (Arc::clone(&stand.runner), SessionId::new(now()));
+    let running = tokio::spawn(async move {
+        run(&runner, approach, id, "ssh", |session| async move {
+            let _permit = session.authorize("ubuntu")?;
+            let _ = up.send(());
+            tokio::select! {
+                ending = session.ended() => Err(Failure::Ours(ending.to_string())),
+                _ = finished => Ok(()),
+            }
+        })
+        .await;
+    });
+    is_up.await.unwrap();
+    stand.change(2, POLICY, &[&stand.device], &[&stand.target]);
+    assert!(stand.runner.live.settled(2, Duration::from_secs(10)).await);
+    let _ = finish.send(());
+    running.await.unwrap();
+    let row = stand.runner.state.session(&id.to_string()).await.unwrap();
+    assert_eq!(outcome(&row).0, "completed");
+}
+
+#[tokio::test]
+async fn a_required_recording_that_cannot_be_opened_dials_nobody_and_permits_nothing() {
+    let mut stand = Stand::new().await;
+    std::fs::remove_dir_all(stand.folder.path().join("recordings")).unwrap();
+    std::fs::write(stand.folder.path().join("recordings"), "in the way").unwrap();
+    let row = stand
+        .run(|session| async move {
+            assert!(matches!(session.dial().await, Err(Failure::Recording(_))));
+            session.authorize("ubuntu").map(|_permit| ())
+        })
+        .await;
+    assert_eq!(outcome(&row).0, "recording");
+}
+
+#[tokio::test]
+async fn a_target_that_is_down_is_named_with_its_stage() {
+    let mut stand = Stand::new().await;
+    let row = stand.run(|session| async move { session.dial().await.map(|_stream| ()) }).await;
+    assert_eq!(outcome(&row).0, "target");
+    assert!(outcome(&row).1.contains(&format!("web1: {} failed", Stage::Dial)), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_session_alone() {
+    let mut stand = Stand::new().await;
+    let row = stand.run(|_session| async move { panic!("a bug in a broker") }).await;
+    assert_eq!(outcome(&row).0, "failed");
+    assert_eq!(stand.runner.live.count(), 0);
+    let row = stand.run(|_session| async move { Ok(()) }).await;
+    assert_eq!(outcome(&row).0, "completed");
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_say_goodbye_is_stopped() {
+    let mut stand = Stand::new().await;
+    let live = stand.runner.live.clone();
+    let row = stand
+        .run(|session| async move {
+            live.end(session.id(), Ending::Killed);
+            std::future::pending().await
+        })
+        .await;
+    assert_eq!(outcome(&row), ("killed", "an operator ended this session"));
+}
