@@ -171,7 +171,14 @@ fn status(keeper: &Keeper, started: Timestamp) -> Status {
 
 /// Seals what a crash left open, and closes its rows.
 async fn recover(store: &Store, state: &State, signer: &Arc<Signer>, now: Timestamp) -> anyhow::Result<()> {
-    let _ = (store, signer);
+    let (recovering, signer) = (store.clone(), Arc::clone(signer));
+    let recovered = tokio::task::spawn_blocking(move || recovering.recover(&signer)).await??;
+    for one in recovered {
+        match one.result {
+            Ok(_) => info!(session = %one.id, "the recording of an interrupted session was sealed"),
+            Err(error) => warn!(session = %one.id, %error, "the recording of an interrupted session could not be sealed"),
+        }
+    }
     let ended = state.end_interrupted_sessions(now).await?;
     if ended > 0 {
         info!(ended, "sessions were interrupted when the gateway last stopped");
