@@ -9,10 +9,14 @@ use crate::segment::{MAX_CONTENT, narrow};
 
 /// For the few kilobytes that a person makes: small, and still quick.
 const LEVEL_CALM: i32 = 3;
-/// For output in bulk: quick, and still half the size.
-const LEVEL_BULK: i32 = -1;
+/// For output that comes at leisure: quick, and a fifth of the size for a log.
+const LEVEL_BULK: i32 = 1;
+/// For output as fast as the network gives it: twice as quick, and two fifths.
+const LEVEL_RUSH: i32 = -20;
 /// Content from this size on is bulk.
 const BULK: usize = 64 << 10;
+/// Bulk is in a rush from this speed on, in bytes per millisecond.
+const RUSH: u64 = 10_000;
 /// Bytes from the middle of bulk content that are compressed first, to see whether it is worth it.
 const SAMPLE: usize = 4 << 10;
 /// Compressors kept for the next segment, about 1 MB each.
@@ -27,11 +31,11 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    /// The content as one zstd frame, appended to `packed`.
-    pub(crate) fn pack(&self, content: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+    /// Puts the content, which took `span_us` microseconds to arrive, into `packed` as one zstd frame.
+    pub(crate) fn pack(&self, content: &[u8], span_us: u64, packed: &mut Vec<u8>) -> io::Result<()> {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let mut compressor = kept.map_or_else(|| Compressor::new(LEVEL_CALM), Ok)?;
-        pack_with(&mut compressor, content, packed)?;
+        pack_with(&mut compressor, content, span_us, packed)?;
         if let Ok(mut idle) = self.idle.lock()
             && idle.len() < KEPT
         {
@@ -41,12 +45,13 @@ impl Packer {
     }
 }
 
-fn pack_with(compressor: &mut Compressor<'_>, content: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+fn pack_with(compressor: &mut Compressor<'_>, content: &[u8], span_us: u64, packed: &mut Vec<u8>) -> io::Result<()> {
     packed.clear();
     if content.len() < BULK {
         compressor.set_compression_level(LEVEL_CALM)?;
     } else {
-        compressor.set_compression_level(LEVEL_BULK)?;
+        let rush = content.len() as u64 >= RUSH.saturating_mul(span_us / 1000);
+        compressor.set_compression_level(if rush { LEVEL_RUSH } else { LEVEL_BULK })?;
         let middle = content.len() / 2;
         if let Some(sample) = content.get(middle..middle + SAMPLE)
             && compressor.compress(sample)?.len() > SAMPLE * 31 / 32
@@ -115,7 +120,8 @@ mod tests {
         let text = b"the quick brown fox jumps over the lazy dog\n".repeat(20_000);
         for content in [&b"a"[..], &text[..100], &text, &noise(BULK - 1), &noise(ZSTD_BLOCK), &noise(1_000_003)] {
             let mut packed = vec![];
-            Packer::default().pack(content, &mut packed).unwrap();
+            let span_us = if content.len() % 2 == 0 { 0 } else { 1_000_000 };
+            Packer::default().pack(content, span_us, &mut packed).unwrap();
             let back = unpack(&mut Decompressor::new().unwrap(), &packed, content.len()).unwrap();
             assert!(back == content, "{} bytes", content.len());
         }
@@ -124,16 +130,16 @@ mod tests {
     #[test]
     fn noise_is_stored_and_text_is_compressed() {
         let mut packed = vec![];
-        Packer::default().pack(&noise(1 << 20), &mut packed).unwrap();
+        Packer::default().pack(&noise(1 << 20), 0, &mut packed).unwrap();
         assert!(packed.len() < (1 << 20) + 64, "{}", packed.len());
-        Packer::default().pack(&b"lorem ipsum dolor sit amet ".repeat(10_000), &mut packed).unwrap();
+        Packer::default().pack(&b"lorem ipsum dolor sit amet ".repeat(10_000), 0, &mut packed).unwrap();
         assert!(packed.len() < 10_000, "{}", packed.len());
     }
 
     #[test]
     fn a_frame_that_grows_beyond_its_word_is_refused() {
         let mut bomb = vec![];
-        Packer::default().pack(&vec![0; MAX_CONTENT], &mut bomb).unwrap();
+        Packer::default().pack(&vec![0; MAX_CONTENT], 0, &mut bomb).unwrap();
         let mut decompressor = Decompressor::new().unwrap();
         assert!(unpack(&mut decompressor, &bomb, 1000).is_err());
         let mut two = bomb.clone();

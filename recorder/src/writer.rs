@@ -215,7 +215,8 @@ impl Writer {
             return Ok(());
         };
         let (path, packed) = (stream.path.clone(), &mut self.packed);
-        self.packer.pack(&stream.content, packed).map_err(|error| RecorderError::disk(&path, error))?;
+        let span_us = stream.last_us.saturating_sub(stream.first_us);
+        self.packer.pack(&stream.content, span_us, packed).map_err(|error| RecorderError::disk(&path, error))?;
         let header = SegmentHeader {
             session: self.header.id,
             stream: id,

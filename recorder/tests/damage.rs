@@ -1,5 +1,5 @@
 //! Whatever is changed in a sealed recording, `verify` says where.
-#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may unwrap and index")]
 
 mod support;
 
