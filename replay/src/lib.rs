@@ -15,5 +15,6 @@ pub mod show;
 pub mod text;
 pub mod timeline;
 pub mod transcript;
+pub mod verify;
 
 pub use failure::Failure;

@@ -141,6 +141,23 @@ impl Summary {
         change(self.channels.entry(channel).or_default());
     }
 
+    /// What only the recording knows, for a person, harmless, one fact a line: its state, the channels, the incidents.
+    #[must_use]
+    pub fn details(&self) -> String {
+        let mut lines = vec![("recording", self.about_recording())];
+        lines.extend(self.damage.iter().map(|damage| ("DAMAGED", damage.clone())));
+        lines.extend(self.channels.iter().map(|(number, channel)| ("channel", format!("#{number} {channel}"))));
+        let incident = |incident: &Incident| {
+            let at = clock::exact(Duration::from_millis(incident.at_ms));
+            ("incident", format!("{at} {}", incident.what))
+        };
+        lines.extend(self.incidents.iter().map(incident));
+        if self.more > 0 {
+            lines.push(("", format!("and {} more: `sallyport export --format jsonl` lists all", self.more)));
+        }
+        lines.into_iter().map(|(name, value)| format!("{name:<10} {}\n", harmless::line(&value))).collect()
+    }
+
     fn about_recording(&self) -> String {
         let state = match self.state {
             State::Open => "open: the session is live, or its gateway stopped without a word",
@@ -167,20 +184,7 @@ impl Display for Summary {
             Some((outcome, reason)) => fact("outcome", &format!("{}: {reason}", outcome.as_str()))?,
             None => fact("outcome", "not ended")?,
         }
-        fact("recording", &self.about_recording())?;
-        for damage in &self.damage {
-            fact("DAMAGED", damage)?;
-        }
-        for (number, channel) in &self.channels {
-            fact("channel", &format!("#{number} {channel}"))?;
-        }
-        for Incident { at_ms, what } in &self.incidents {
-            fact("incident", &format!("{} {what}", clock::exact(Duration::from_millis(*at_ms))))?;
-        }
-        if self.more > 0 {
-            fact("", &format!("and {} more: `sallyport export --format jsonl` lists all", self.more))?;
-        }
-        Ok(())
+        f.write_str(&self.details())
     }
 }
 

@@ -15,6 +15,7 @@ use sallyport_replay::moment::{Change, Moment, Source};
 use sallyport_replay::player::{Action, Options, Player, Seek, View};
 use sallyport_replay::reel::Reel;
 use sallyport_replay::show::Summary;
+use sallyport_replay::verify::verify;
 
 const HOSTILE: &str = "\x1b]52;c;cm0gLXJm\x07\u{9b}5n\u{202e}\x1b[6n";
 
@@ -165,6 +166,8 @@ async fn a_summary_tells_the_session() {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     assert!(!acts(&text));
+    let details = summary.details();
+    assert!(details.starts_with("recording  sealed, ") && details.contains("#0 shell"), "{details}");
     let json = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["account"], "ubuntu");
     assert_eq!(json["channels"]["1"]["exit"], "exit 3");
@@ -213,4 +216,29 @@ async fn reading_from_a_time_on_gives_what_reading_all_gives() {
         assert_eq!(rest.len(), expected.len(), "from {from:?}");
         assert!(rest == expected, "from {from:?}");
     }
+}
+
+#[tokio::test]
+async fn verify_names_the_byte_of_the_segment_of_the_file() {
+    let made = record(async |recording| shell(recording, 0, &["whole\r\n"]).await).await;
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+    let report = verify(&made.folder, &key, None).unwrap();
+    assert!(report.ok, "{report}");
+    assert!(report.to_string().starts_with("intact, and signed by this gateway: "), "{report}");
+
+    let file = made.folder.join("terminal-0.cast.zst");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    std::fs::write(made.folder.join("x\x1b[2J"), "").unwrap();
+    let report = verify(&made.folder, &key, None).unwrap();
+    let text = report.to_string();
+    assert!(!report.ok && text.contains("terminal-0.cast.zst: ") && text.contains(" of segment "), "{text}");
+    assert!(text.contains("x\\e[2J") && !acts(&text), "{text:?}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["ok"], json["problems"].as_array().unwrap().len()), (&false.into(), 2));
+
+    let gone = verify(&made.folder.join("nowhere"), &key, None);
+    assert!(matches!(gone, Err(Failure::Recording(_))), "{gone:?}");
 }

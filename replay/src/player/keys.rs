@@ -52,7 +52,8 @@ pub enum Key {
 }
 
 /// The keys in one line.
-pub(super) const HELP: &str = "space pause · . step · ← → 5 s · shift or PgUp PgDn 60 s · [ ] events · 0–9 tenths · + - speed · Tab view · q quit";
+pub(super) const HELP: &str =
+    "space pause · . step · ←→ 5s · shift/PgUp/PgDn 60s · [ ] event · 0-9 tenth · +- speed · Tab view · q quit";
 
 /// The small jump.
 const NEAR: Duration = Duration::from_secs(5);

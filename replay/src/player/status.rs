@@ -33,7 +33,7 @@ impl Status {
     pub fn line(&self, title: &str, note: &str, width: usize) -> String {
         let title = harmless::line(title);
         let left = format!(" {} {}  {}  {title}", self.sign(), self.times(), self.pace());
-        let right = format!("{}{note}  ? keys ", self.looking_at());
+        let right = format!(" {}{note} ? keys ", self.looking_at());
         fill(&left, &right, width)
     }
 
@@ -66,21 +66,20 @@ impl Status {
 
     fn looking_at(&self) -> String {
         match self.view {
-            View::Timeline if self.terminals == 0 => "timeline".to_owned(),
-            View::Timeline => "timeline, Tab for the terminal".to_owned(),
-            View::Terminal(id) if self.terminals > 1 => format!("terminal {id} (of {})", self.terminals),
+            View::Timeline => "timeline".to_owned(),
+            View::Terminal(id) if self.terminals > 1 => format!("terminal {id}"),
             View::Terminal(_) => String::new(),
         }
     }
 }
 
-/// The left text, then the right one at the right edge if there is room for both.
+/// The right text at the right edge, where it takes no more than half of the line, and the left one before it.
 fn fill(left: &str, right: &str, width: usize) -> String {
     let columns = |text: &str| text.chars().map(harmless::width).sum::<usize>();
-    let mut line = harmless::clip(left, width).into_owned();
-    let taken = columns(&line);
-    let right = if taken + 2 + columns(right) <= width { right } else { "" };
-    line.extend(std::iter::repeat_n(' ', width.saturating_sub(taken + columns(right))));
+    let right = if columns(right) * 2 <= width { right } else { "" };
+    let room = width - columns(right);
+    let mut line = harmless::clip(left, room).into_owned();
+    line.extend(std::iter::repeat_n(' ', room.saturating_sub(columns(&line))));
     line.push_str(right);
     line
 }

@@ -22,8 +22,21 @@ use crate::moment::Source;
 pub enum Ended {
     /// The viewer left.
     Left,
-    /// The process got this signal: the caller exits with 128 + it.
+    /// The process got this signal.
     Signal(i32),
+}
+
+impl Ended {
+    /// Ends the process as the signal would have, had the terminal not been put back first.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn obey(self) -> io::Result<()> {
+        match self {
+            Self::Left => Ok(()),
+            Self::Signal(signal) => signal_hook::low_level::emulate_default_handler(signal),
+        }
+    }
 }
 
 /// The longest that a signal waits to be seen, and the clock in the status line stands.
