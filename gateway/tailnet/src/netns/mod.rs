@@ -24,7 +24,7 @@ mod enter;
 mod helper;
 mod network;
 mod sockets;
-mod wire;
+pub(crate) mod wire;
 
 pub use advice::Attempt;
 pub use control::{Control, Error, Namespaces};

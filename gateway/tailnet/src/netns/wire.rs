@@ -64,7 +64,7 @@ pub(super) struct Ready {
 }
 
 /// Sends one message.
-pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[RawFd]) -> io::Result<()> {
+pub(crate) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[RawFd]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MAX_MESSAGE {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is longer than 64 KiB"));
@@ -76,7 +76,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors
 }
 
 /// Receives one message; `None` when the other side has gone.
-pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MAX_MESSAGE];
     let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let (length, descriptors) = {

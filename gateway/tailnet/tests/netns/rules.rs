@@ -131,11 +131,13 @@ fn kills_the_connections_of_one_address(world: World) {
 fn forwards_nothing_between_devices(world: World) {
     // An address that is neither the gateway's nor of the service prefix: another device, as it were.
     for destination in ["100.64.0.3:22", "[fd00:64::3]:22"] {
-        let destination = destination.parse().unwrap();
+        let destination: SocketAddr = destination.parse().unwrap();
         let connected = block_on(async {
             tokio::time::timeout(Duration::from_millis(300), world.caller.tcp_connect(destination)).await
         });
         assert!(connected.is_err(), "{destination} answered: {connected:?}");
+        let came_out = world.pump.destinations.lock().unwrap();
+        assert!(!came_out.contains(&destination.ip()), "the gateway's side sent a packet on to {destination}");
     }
 }
 
@@ -166,7 +168,7 @@ struct World {
     gateway: Control,
     listeners: Vec<Listener>,
     caller: Control,
-    _pump: Pump,
+    pump: Pump,
 }
 
 impl World {
@@ -176,7 +178,7 @@ impl World {
         assert_eq!((gateway.device.kind, caller.device.kind), (kind, kind));
         assert_eq!(gateway.notes, [""; 0]);
         let pump = Pump::start(gateway.device, caller.device);
-        Self { gateway: gateway.control, listeners: gateway.listeners, caller: caller.control, _pump: pump }
+        Self { gateway: gateway.control, listeners: gateway.listeners, caller: caller.control, pump }
     }
 
     fn connect(&self, destination: SocketAddr) -> Result<TcpStream, Error> {

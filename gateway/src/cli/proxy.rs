@@ -1,0 +1,110 @@
+//! `sallyport proxy`: standard input and output, joined to a port inside the tailnet. Made for ssh's ProxyCommand.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use socket2::{Domain, Socket, Type};
+
+use super::BadInput;
+use super::caller::enter;
+
+/// What `proxy` is given.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ENDINGS)]
+pub struct Args {
+    /// Where to connect, as web1:22
+    #[arg(value_name = "HOST:PORT")]
+    to: String,
+}
+
+/// Carries bytes until the far side has said everything. Call it while the process has a single thread.
+///
+/// # Errors
+/// When there is no tunnel, the name is not known, or nobody answers.
+pub fn run(args: &Args, file: Option<PathBuf>) -> anyhow::Result<()> {
+    let (host, port) = split(&args.to).ok_or_else(|| BadInput(format!("{}: expected HOST:PORT, as web1:22", args.to)))?;
+    enter(file)?;
+    let addresses = (host, port).to_socket_addrs().with_context(|| format!("the tailnet has no {host}"))?;
+    let stream = connect(addresses).with_context(|| format!("{host}, port {port}, does not answer"))?;
+    carry(&stream).context("the connection broke")
+}
+
+fn split(to: &str) -> Option<(&str, u16)> {
+    let (host, port) = to.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+}
+
+/// The first of the name's addresses that answers.
+fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("its name has no address");
+    for address in addresses {
+        let attempt = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+            socket.connect_timeout(&address.into(), PATIENCE)?;
+            socket.set_tcp_nodelay(true)?;
+            Ok(TcpStream::from(socket))
+        };
+        match attempt() {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Each direction ends by itself, and tells the other side; the far side's end is the end of all.
+fn carry(stream: &TcpStream) -> io::Result<()> {
+    // Not io::Stdout, which waits for whole lines.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let sending = stream.try_clone()?;
+    std::thread::spawn(move || {
+        // A far side that has gone shows on the other direction too, and there it ends the command.
+        let _ = copy(&input, &sending);
+        let _ = sending.shutdown(Shutdown::Write);
+    });
+    copy(stream, &output)
+}
+
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(buffer.get(..length).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How long an address may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const ENDINGS: &str = "\
+For ssh: `ssh -o ProxyCommand='sallyport proxy %h:%p' web1`, or the same as a line in ~/.ssh/config.
+The device's file is --config, $SALLYPORT_DEVICE or ~/.config/sallyport/device.conf.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_names_and_addresses_from_ports() {
+        for (text, expected) in [
+            ("web1:22", Some(("web1", 22))),
+            ("[fd00::1]:22", Some(("fd00::1", 22))),
+            ("web1", None),
+            (":22", None),
+            ("web1:ssh", None),
+        ] {
+            assert_eq!(split(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Joining a device's tunnel, and starting it when nobody has.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::place::Place;
+use super::warden::{Hello, SUBCOMMAND, Welcome};
+use super::{CallerError, DeviceFile, inside};
+use crate::netns::wire;
+
+/// A place in a running tunnel. The tunnel stays while this is held, and while the process that joined lives.
+#[derive(Debug)]
+pub struct Membership {
+    socket: OwnedFd,
+    network: OwnedFd,
+    user: Option<OwnedFd>,
+    place: Place,
+}
+
+/// Joins the tunnel of this device's file; the first to do so starts it. Blocks for at most some ten seconds.
+///
+/// # Errors
+/// When the file is missing or wrong, no namespace can be made here, or the gateway does not answer.
+pub fn join(path: &Path) -> Result<Membership, CallerError> {
+    let text = DeviceFile::read_text(path)?;
+    let wrong = |reason| CallerError::File { path: path.to_owned(), reason };
+    let file = DeviceFile::parse(&text).map_err(wrong)?;
+    let place = Place::of(&file.private_key.public())?;
+    let socket = {
+        let _lock = place.lock()?;
+        match connect(&place) {
+            Ok(socket) => socket,
+            Err(_nobody_there) => {
+                start(&text)?;
+                connect(&place).map_err(|source| CallerError::Place { path: place.socket(), source })?
+            }
+        }
+    };
+    let lost = |error: io::Error| CallerError::Tunnel(format!("it does not answer: {error}"));
+    wire::send(socket.as_fd(), &Hello {}, &[]).map_err(lost)?;
+    let Some((welcome, descriptors)) = wire::receive::<Welcome>(socket.as_fd()).map_err(lost)? else {
+        return Err(CallerError::Tunnel("it has just ended: try again".to_owned()));
+    };
+    let mut descriptors = descriptors.into_iter();
+    match (welcome, descriptors.next()) {
+        (Welcome::Joined, Some(network)) => {
+            Ok(Membership { socket: socket.into(), network, user: descriptors.next(), place })
+        }
+        (Welcome::NoHandshake { endpoint }, _) => Err(CallerError::NoHandshake { endpoint }),
+        (Welcome::Failed(reason), _) => Err(CallerError::Tunnel(reason)),
+        (Welcome::Joined, None) => Err(CallerError::Tunnel("it sent no namespace: is it another version?".to_owned())),
+    }
+}
+
+impl Membership {
+    /// Moves this process, which must have a single thread, into the tunnel's namespaces: from here on it sees the
+    /// tailnet alone, and the tailnet's names. Its users, files, variables and working folder stay the same.
+    ///
+    /// The process and whatever it becomes or starts keeps the tunnel alive.
+    ///
+    /// # Errors
+    /// When a step is refused; then the process may be halfway, and should end.
+    pub fn enter(self) -> Result<(), CallerError> {
+        inside::enter(&self.network, self.user.as_ref(), &self.place)?;
+        inside::keep_open(self.socket)
+    }
+}
+
+fn connect(place: &Place) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)?;
+    socket.connect(&SockAddr::unix(place.socket())?)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// Starts a tunnel and waits until it listens.
+fn start(text: &str) -> Result<(), CallerError> {
+    let failed = |error: io::Error| CallerError::Tunnel(error.to_string());
+    let mut child = Command::new("/proc/self/exe")
+        .arg(SUBCOMMAND)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(text.as_bytes()).map_err(failed)?;
+    }
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        File::from(OwnedFd::from(output)).read_to_string(&mut said).map_err(failed)?;
+    }
+    child.wait().map_err(failed)?;
+    match said.trim() {
+        "" => Ok(()),
+        reason => Err(CallerError::Tunnel(reason.trim_start_matches("the tunnel could not be opened: ").to_owned())),
+    }
+}
+
+/// How long a running tunnel may take to answer: longer than it waits for the gateway.
+const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,0 +1,197 @@
+//! The background process that holds a device's tunnel, for as long as anybody uses it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::inside;
+use super::place::Place;
+use super::tunnel::Tunnel;
+use super::{CallerError, DeviceFile};
+use crate::netns::wire;
+
+/// The hidden subcommand under which the executable becomes a tunnel: `main` calls [`tunnel_main`] for it.
+pub const SUBCOMMAND: &str = "__tunnel";
+
+/// The word after [`SUBCOMMAND`] in the process that stays.
+const STAY: &str = "stay";
+
+/// What a user says first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {}
+
+/// What the tunnel answers; with `Joined` come the namespaces' descriptors, the network's first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Welcome {
+    Joined,
+    NoHandshake { endpoint: String },
+    Failed(String),
+}
+
+/// The whole of the hidden subcommand.
+///
+/// It reads the device's file from standard input. Standard output closes when the tunnel listens, and before that says
+/// in one line what went wrong. The process that was started is not the one that stays: so the tunnel is nobody's child,
+/// and a command that a user becomes is not handed a stranger.
+#[must_use]
+pub fn tunnel_main() -> ExitCode {
+    let ended = if std::env::args().nth(2).as_deref() == Some(STAY) { stay() } else { leave_one_behind() };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody reads it when the starter has gone, which is no reason to fail otherwise.
+            let _ = writeln!(io::stdout(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn leave_one_behind() -> Result<(), CallerError> {
+    let started = Command::new("/proc/self/exe").args([SUBCOMMAND, STAY]).spawn();
+    started.map(drop).map_err(|error| CallerError::Tunnel(error.to_string()))
+}
+
+fn stay() -> Result<(), CallerError> {
+    let failed = |error: io::Error| CallerError::Tunnel(error.to_string());
+    // Away from the terminal: Ctrl-C there is for the command.
+    let _ = nix::unistd::setsid();
+    std::env::set_current_dir("/").map_err(failed)?;
+    let mut text = Zeroizing::new(String::new());
+    io::stdin().read_to_string(&mut text).map_err(failed)?;
+    let file = DeviceFile::parse(&text).map_err(CallerError::Tunnel)?;
+    let place = Place::of(&file.private_key.public())?;
+    nix::unistd::dup2_stderr(place.log()?).map_err(|error| failed(error.into()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    runtime.block_on(hold(&file, &place))
+}
+
+/// Opens the tunnel and admits users until none is left.
+async fn hold(file: &DeviceFile, place: &Place) -> Result<(), CallerError> {
+    let failed = |error: io::Error| CallerError::Tunnel(error.to_string());
+    inside::write_files(file, place)?;
+    let tunnel = Arc::new(Tunnel::start(file).await?);
+    let listener = watch(listen(place).map_err(failed)?).map_err(failed)?;
+    let nowhere = std::fs::File::options().write(true).open("/dev/null").map_err(failed)?;
+    nix::unistd::dup2_stdout(nowhere).map_err(|error| failed(error.into()))?;
+    let mut users = JoinSet::new();
+    let mut linger = IDLE;
+    loop {
+        tokio::select! {
+            accepted = accept(&listener) => {
+                users.spawn(serve(Arc::clone(&tunnel), accepted.map_err(failed)?));
+            }
+            Some(served) = users.join_next() => linger = served.unwrap_or(IDLE),
+            () = tokio::time::sleep(linger), if users.is_empty() => {
+                // Whoever is about to join holds the lock; whoever has connected by now is let in.
+                let Some(_lock) = place.try_lock() else { continue };
+                match listener.get_ref().accept() {
+                    Ok((user, _)) => drop(users.spawn(serve(Arc::clone(&tunnel), user))),
+                    Err(_) => return std::fs::remove_file(place.socket()).map_err(failed),
+                }
+            }
+        }
+    }
+}
+
+fn listen(place: &Place) -> io::Result<Socket> {
+    let path = place.socket();
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec().nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(128)?;
+    Ok(socket)
+}
+
+async fn accept(listener: &AsyncFd<Socket>) -> io::Result<Socket> {
+    loop {
+        let mut ready = listener.readable().await?;
+        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+            return accepted.map(|(socket, _)| socket);
+        }
+    }
+}
+
+/// One user, from its first word until it, and everybody that holds its socket, has gone. Returns how long to wait for
+/// another: not at all where the gateway did not answer, since the person may now mend the file.
+async fn serve(tunnel: Arc<Tunnel>, socket: Socket) -> Duration {
+    match welcome(&tunnel, socket).await {
+        Ok(linger) => linger,
+        Err(error) => {
+            tracing::warn!(%error, "a user of the tunnel");
+            IDLE
+        }
+    }
+}
+
+async fn welcome(tunnel: &Tunnel, socket: Socket) -> io::Result<Duration> {
+    socket.set_nonblocking(true)?;
+    let process = process_of(&socket);
+    let socket = watch(socket)?;
+    if receive(&socket).await?.is_none() {
+        return Ok(IDLE);
+    }
+    let namespaces = async {
+        tunnel.ready().await?;
+        Ok::<_, CallerError>(tunnel.control().namespaces().await?)
+    };
+    let (answer, descriptors): (Welcome, Vec<OwnedFd>) = match namespaces.await {
+        Ok(found) => (Welcome::Joined, std::iter::once(found.network).chain(found.user).collect()),
+        Err(CallerError::NoHandshake { endpoint }) => (Welcome::NoHandshake { endpoint }, Vec::new()),
+        Err(error) => (Welcome::Failed(error.to_string()), Vec::new()),
+    };
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    wire::send(socket.get_ref().as_fd(), &answer, &numbers)?;
+    if descriptors.is_empty() {
+        return Ok(Duration::ZERO);
+    }
+    drop(descriptors);
+    while receive(&socket).await?.is_some() {}
+    // Programs like sudo close what they do not know, so the process itself counts too.
+    if let Some(process) = process {
+        let _ = watch(process)?.readable().await?;
+    }
+    Ok(IDLE)
+}
+
+async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Option<Hello>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match ready.try_io(|socket| wire::receive::<Hello>(socket.get_ref().as_fd())) {
+            Ok(received) => return received.map(|message| message.map(|(hello, _)| hello)),
+            Err(_would_block) => {}
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the runtime cannot see that a descriptor stays open while it watches it")]
+fn watch<T: AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: only sockets and pidfds of this file come here: the AsyncFd owns them, and closes them when it is dropped.
+    Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+/// A descriptor that becomes readable when the process at the other end has ended; none before Linux 5.3.
+#[expect(unsafe_code, reason = "no crate that we use wraps pidfd_open")]
+fn process_of(socket: &Socket) -> Option<OwnedFd> {
+    let peer = getsockopt(socket, PeerCredentials).ok()?;
+    // SAFETY: the system call takes two numbers and touches no memory.
+    let number = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, peer.pid(), 0) };
+    let number = RawFd::try_from(number).ok().filter(|number| *number >= 0)?;
+    // SAFETY: the kernel has just made this descriptor for us, so nobody else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// How long the tunnel stays without users: between the commands of a script, say.
+const IDLE: Duration = Duration::from_secs(5);
