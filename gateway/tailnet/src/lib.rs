@@ -7,6 +7,7 @@
 //! WireGuard itself is boringtun's ([the paper](https://www.wireguard.com/papers/wireguard.pdf)). [`Memory`] is the
 //! same interface inside one process, for tests.
 
+pub mod caller;
 mod config;
 mod datagrams;
 mod engine;
