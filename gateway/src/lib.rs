@@ -3,6 +3,7 @@
 pub mod access;
 pub mod addresses;
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dns;

@@ -231,3 +231,69 @@ const LIMIT: u64 = 64 * 1024;
 
 /// How long a program may take to print a secret.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(mode: u32, content: &[u8]) -> (tempfile::TempDir, SecretRef) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        (folder, SecretRef::File(path))
+    }
+
+    #[test]
+    fn reads_references_and_nothing_else() {
+        for text in ["env:PASSWORD", "file:id_ed25519", "exec:pass show web1"] {
+            assert_eq!(text.parse::<SecretRef>().unwrap().to_string(), text);
+        }
+        for text in ["hunter2", "", "env:", "file: ", "vault:x", ":x"] {
+            let error = text.parse::<SecretRef>().unwrap_err().to_string();
+            assert!(error.contains("env:NAME"), "{text:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_a_private_file_without_its_line_end() {
+        let (_folder, secret) = file(0o600, b"hunter2\n");
+        let secret = secret.read().await.unwrap();
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[tokio::test]
+    async fn refuses_a_file_that_others_can_read() {
+        for mode in [0o644, 0o640, 0o604, 0o620] {
+            let (_folder, secret) = file(mode, b"hunter2");
+            let error = secret.read().await.unwrap_err().to_string();
+            assert!(error.contains("chmod 600") && !error.contains("hunter2"), "{mode:o}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn says_what_is_missing() {
+        let missing = SecretRef::File("/nowhere/key".into());
+        assert!(missing.check().await.unwrap_err().to_string().contains("/nowhere/key"));
+        let unset = SecretRef::Env("SALLYPORT_TEST_IS_NEVER_SET".into());
+        assert!(unset.check().await.unwrap_err().to_string().contains("SALLYPORT_TEST_IS_NEVER_SET is not set"));
+        let gone = SecretRef::Exec("/nowhere/program x".into());
+        assert!(gone.check().await.unwrap_err().to_string().contains("no such program"));
+        for content in [b"".as_slice(), b"\n", b"\xff\xfe"] {
+            let (_folder, secret) = file(0o600, content);
+            assert!(matches!(secret.read().await, Err(SecretError::NotText(_))), "{content:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_a_program_without_a_shell() {
+        let printed = SecretRef::Exec("echo $HOME;".into());
+        printed.check().await.unwrap();
+        assert_eq!(printed.read().await.unwrap().expose(), "$HOME;");
+        let failing = SecretRef::Exec("false".into()).read().await.unwrap_err().to_string();
+        assert!(failing.contains("exit status: 1"), "{failing}");
+    }
+}

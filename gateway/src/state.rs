@@ -158,7 +158,9 @@ impl State {
         let taken: Vec<Taken> = taken.collect::<Result<_, _>>()?;
         let next = self.plan.next(half, &taken, now).ok_or_else(|| {
             let (prefix, _) = self.plan.prefix();
-            StateError::Refused(format!("every address of {prefix} is taken: remove something, or give a larger prefix4"))
+            StateError::Refused(format!(
+                "every address of {prefix} is taken: remove something, or give a larger prefix4"
+            ))
         })?;
         sqlx::query("INSERT OR REPLACE INTO addresses (address, holder, released) VALUES (?1, ?2, NULL)")
             .bind(i64::from(next.to_bits()))
@@ -170,7 +172,8 @@ impl State {
 
     /// Refuses prefixes that the addresses given out so far are not in.
     async fn check_addresses(&self) -> Result<(), StateError> {
-        let rows = sqlx::query("SELECT address, holder FROM addresses WHERE released IS NULL").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT address, holder FROM addresses WHERE released IS NULL").fetch_all(&self.pool).await?;
         for row in rows {
             let (address, holder): (Ipv4Addr, String) = (address(&row)?, row.try_get("holder")?);
             let half = if holder.starts_with("device:") { Half::Devices } else { Half::Services };

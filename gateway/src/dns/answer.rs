@@ -147,7 +147,8 @@ pub fn answer(zone: &Zone, query: &[u8], transport: Transport) -> Reply {
         Found::Records(records) => records,
     };
     response.metadata.authoritative = true;
-    let wanted = |data: &RData| matches!(question.query_type(), RecordType::ANY) || data.record_type() == question.query_type();
+    let wanted =
+        |data: &RData| matches!(question.query_type(), RecordType::ANY) || data.record_type() == question.query_type();
     let records = records.into_iter().filter(wanted);
     response.add_answers(records.map(|data| Record::from_rdata(question.name().clone(), TTL, data)));
     if response.answers.is_empty() && zone.domain.zone_of(question.name()) {

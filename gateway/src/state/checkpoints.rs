@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use sallyport_recorder::{Checkpoint, SessionId};
-use sqlx::Row;
 
 use super::{State, StateError, counter, moment, parsed, signed};
 

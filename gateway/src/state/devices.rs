@@ -72,7 +72,9 @@ impl State {
         let taken = sqlx::query("SELECT name FROM devices WHERE public_key = ?1 AND removed IS NULL");
         if let Some(row) = taken.bind(new.key.to_string()).fetch_optional(&mut *change).await? {
             let name: String = row.try_get("name")?;
-            return Err(StateError::Refused(format!("{name} has this key already: run `sallyport device rm {name}` first")));
+            return Err(StateError::Refused(format!(
+                "{name} has this key already: run `sallyport device rm {name}` first"
+            )));
         }
         let name = free_name(&mut change, new.name, &new.owner).await?;
         let (user, tags) = match &new.owner {

@@ -76,11 +76,12 @@ impl State {
     /// # Errors
     /// When the database fails.
     pub async fn flows(&self, device: Option<&str>, limit: u32) -> Result<Vec<Flow>, StateError> {
-        let rows = sqlx::query("SELECT * FROM flows WHERE ?1 IS NULL OR device = ?1 ORDER BY started DESC, id DESC LIMIT ?2")
-            .bind(device)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM flows WHERE ?1 IS NULL OR device = ?1 ORDER BY started DESC, id DESC LIMIT ?2")
+                .bind(device)
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
         let flow = |row: &sqlx::sqlite::SqliteRow| {
             Ok(Flow {
                 device: row.try_get("device")?,

@@ -194,7 +194,9 @@ impl State {
     pub async fn session(&self, prefix: &str) -> Result<SessionRow, StateError> {
         let prefix = prefix.to_ascii_lowercase();
         let plain = !prefix.is_empty() && prefix.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        let none = || StateError::Refused(format!("no session's id begins with {prefix:?}: `sallyport sessions ls` shows them"));
+        let none = || {
+            StateError::Refused(format!("no session's id begins with {prefix:?}: `sallyport sessions ls` shows them"))
+        };
         plain.then_some(()).ok_or_else(none)?;
         // '~' comes after every character of an id.
         let found = sqlx::query("SELECT * FROM sessions WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2");

@@ -73,12 +73,15 @@ impl State {
     ) -> Result<(), StateError> {
         let name = &target.name;
         let taken = || {
-            StateError::Refused(format!("there is a target named {name} already: `sallyport target rm {name}`, or choose another name"))
+            StateError::Refused(format!(
+                "there is a target named {name} already: `sallyport target rm {name}`, or choose another name"
+            ))
         };
         if written.iter().any(|written| written.name == *name) {
             return Err(taken());
         }
-        let ssh = serde_json::to_string(&target.ssh).map_err(|e| StateError::Database(sqlx::Error::Encode(Box::new(e))))?;
+        let ssh =
+            serde_json::to_string(&target.ssh).map_err(|e| StateError::Database(sqlx::Error::Encode(Box::new(e))))?;
         let added = sqlx::query("INSERT OR IGNORE INTO targets (name, tags, ssh, added) VALUES (?1, ?2, ?3, ?4)")
             .bind(name.as_str())
             .bind(serde_json::json!(target.tags).to_string())
@@ -100,12 +103,16 @@ impl State {
         now: Timestamp,
     ) -> Result<(), StateError> {
         if written.iter().any(|target| target.name.as_str() == name) {
-            return Err(StateError::Refused(format!("{name} is in sallyport.toml: take its [[target]] out of the file")));
+            return Err(StateError::Refused(format!(
+                "{name} is in sallyport.toml: take its [[target]] out of the file"
+            )));
         }
         let mut change = self.begin().await?;
         let removed = sqlx::query("DELETE FROM targets WHERE name = ?1").bind(name).execute(&mut *change).await?;
         if removed.rows_affected() == 0 {
-            return Err(StateError::Refused(format!("there is no target named {name:?}: `sallyport target ls` shows them")));
+            return Err(StateError::Refused(format!(
+                "there is no target named {name:?}: `sallyport target ls` shows them"
+            )));
         }
         release(&mut change, &holder(name), now).await?;
         Ok(change.commit().await?)

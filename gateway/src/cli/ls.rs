@@ -1,0 +1,89 @@
+//! `sallyport ls`: what there is to reach, and the line that ends host-key questions.
+
+use sallyport_policies::{Decision, Inventory, Parsed, Policy, Port};
+
+use super::{BadInput, Ended, Out, Site, policy};
+use crate::access::{object, subject};
+use crate::config::Config;
+use crate::state::{Folder, Keys, Known};
+
+/// List targets, and print what ends host-key questions.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only what this caller may reach: a user, a tag or the name of a device
+    caller: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+    let (config, state) = site.open().await?;
+    let mut targets: Vec<(Known, Option<Vec<String>>)> =
+        state.targets(&config.targets, site.clock.now()).await?.into_iter().map(|known| (known, None)).collect();
+    if let Some(caller) = &args.caller {
+        let devices = state.devices().await?.iter().map(|enrolled| subject(&enrolled.device)).collect();
+        let caller = policy::caller(caller, &Inventory { devices, targets: Vec::new() })?;
+        let policy = read_policy(&config)?;
+        targets.retain_mut(|(known, accounts)| {
+            let target = object(&known.target);
+            *accounts = Some(policy.ssh_accounts(&caller, &target));
+            matches!(policy.approach(&caller, &target, Port::SSH), Decision::Allow(_))
+        });
+    }
+    if args.json {
+        out.json(&targets.iter().map(|(known, accounts)| as_json(known, accounts.as_deref())).collect::<Vec<_>>())?;
+        return Ok(Ended::Yes);
+    }
+    let row = |(known, accounts): &(Known, Option<Vec<String>>)| {
+        let target = &known.target;
+        [
+            target.name.clone(),
+            target.tags.join(","),
+            target.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            accounts.as_ref().map(|accounts| accounts.join(", ")).unwrap_or_default(),
+        ]
+    };
+    out.table(["NAME", "TAGS", "ADDRESS", if args.caller.is_some() { "AS" } else { "" }], targets.iter().map(row))?;
+    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+    out.note("\nTo end host-key questions, put this line into ~/.ssh/known_hosts:")?;
+    let names = targets.iter().map(|(known, _)| known.target.name.as_str());
+    out.line(&known_hosts_line(&config.tailnet.domain, names, &keys.host_ca.public_key().to_openssh()?))?;
+    Ok(Ended::Yes)
+}
+
+/// One line for all targets, by their whole names and by the bare ones (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+fn known_hosts_line<'a>(domain: &str, names: impl Iterator<Item = &'a str>, authority: &str) -> String {
+    let patterns = std::iter::once(format!("*.{domain}")).chain(names.map(str::to_owned));
+    let patterns: Vec<String> = patterns.collect();
+    format!("@cert-authority {} {authority}", patterns.join(","))
+}
+
+fn as_json(known: &Known, accounts: Option<&[String]>) -> serde_json::Value {
+    let target = &known.target;
+    serde_json::json!({
+        "name": target.name,
+        "tags": target.tags,
+        "addresses": target.addresses,
+        "accounts": accounts,
+    })
+}
+
+fn read_policy(config: &Config) -> anyhow::Result<Policy> {
+    let path = config.policy.display().to_string();
+    let text = std::fs::read_to_string(&config.policy).map_err(|e| BadInput(format!("{path} cannot be read: {e}")))?;
+    let Parsed { policy, .. } =
+        Policy::parse(&text).map_err(|errors| BadInput(errors.display(&path).trim_end().to_owned()))?;
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_covers_whole_and_bare_names() {
+        let line = known_hosts_line("corp.internal", ["db1", "web1"].into_iter(), "ssh-ed25519 AAAA");
+        assert_eq!(line, "@cert-authority *.corp.internal,db1,web1 ssh-ed25519 AAAA");
+    }
+}

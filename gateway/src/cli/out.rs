@@ -1,0 +1,116 @@
+//! What a command says, to a person or to a program.
+//!
+//! Names, reasons and commands come from other people. On their way to a terminal, control characters are taken out, so
+//! that nobody's session can rewrite somebody else's screen; JSON escapes them by itself.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Standard output and standard error, or what stands for them in a test.
+pub struct Out {
+    results: Box<dyn Write + Send>,
+    notes: Box<dyn Write + Send>,
+    width: Option<u16>,
+}
+
+impl Out {
+    /// The process's own.
+    #[must_use]
+    pub fn of_process() -> Self {
+        // A table that goes to a program or a file is not folded to the width of a terminal.
+        let width =
+            io::stdout().is_terminal().then(|| crossterm::terminal::size().ok()).flatten().map(|(columns, _)| columns);
+        Self { results: Box::new(io::stdout()), notes: Box::new(io::stderr()), width }
+    }
+
+    /// Writes results and notes elsewhere.
+    #[must_use]
+    pub fn to(results: impl Write + Send + 'static, notes: impl Write + Send + 'static) -> Self {
+        Self { results: Box::new(results), notes: Box::new(notes), width: None }
+    }
+
+    /// One or several lines of a result.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn line(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.results, "{}", harmless(text))?)
+    }
+
+    /// Something for the person beside the result.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.notes, "{}", harmless(text))?)
+    }
+
+    /// A question, without a line's end.
+    pub(super) fn ask(&mut self, text: &str) -> anyhow::Result<()> {
+        write!(self.notes, "{}", harmless(text))?;
+        Ok(self.notes.flush()?)
+    }
+
+    /// A value for programs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(value)?;
+        text.push('\n');
+        Ok(self.results.write_all(text.as_bytes())?)
+    }
+
+    /// A table for people, with a line of headings.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn table<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> anyhow::Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(headings).set_content_arrangement(ContentArrangement::Dynamic);
+        table.add_rows(rows.into_iter().map(|row| row.map(|cell| one_line(&cell))));
+        match self.width {
+            Some(width) => table.set_width(width),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.lines() {
+            writeln!(self.results, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Without what a terminal would act on; line ends and tabs stay.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !acts(*c)).collect()
+}
+
+/// As one line of a table.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).filter(|c| !acts(*c)).collect()
+}
+
+/// Control characters, and those that turn the direction of text around.
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_out_what_a_terminal_would_act_on() {
+        assert_eq!(harmless("a\x1b[2Jb\u{9b}c\r\nd\te\u{202e}f"), "a[2Jbc\nd\tef");
+        assert_eq!(one_line("a\nb\x07"), "a b");
+    }
+}

@@ -1,0 +1,160 @@
+//! `sallyport sessions`: find them again, show one, end one.
+
+use super::{BadInput, Ended, Out, Site, expiry};
+use crate::admin;
+use crate::state::{SessionFilter, SessionRow};
+
+/// The words after `sallyport sessions`.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List sessions, the latest first
+    Ls(Ls),
+    /// Show everything about one session
+    Show {
+        /// The session's id, or its beginning
+        id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a session that is going on
+    Kill {
+        /// The session's id, or its beginning
+        id: String,
+    },
+}
+
+/// Which sessions.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    /// Of this user or tag
+    #[arg(long)]
+    caller: Option<String>,
+    /// To this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Begun since: 2h, 1week, a date or a time
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Begun before: 2h, a date or a time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Ended so: completed, denied, client, target, revoked, expired, killed, recording, shutdown, failed, interrupted; or live
+    #[arg(long)]
+    outcome: Option<String>,
+    /// How many; 0 for all
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+    match command {
+        Command::Ls(args) => list(args, site, out).await,
+        Command::Show { id, json } => show(&id, json, site, out).await,
+        Command::Kill { id } => kill(&id, site, out).await,
+    }
+}
+
+async fn list(args: Ls, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+    let (_, state) = site.open().await?;
+    let now = site.clock.now();
+    if let Some(outcome) = args.outcome.as_deref().filter(|outcome| !OUTCOMES.contains(outcome)) {
+        return Err(BadInput(format!("{outcome:?} is no outcome: one of {}", OUTCOMES.join(", "))).into());
+    }
+    let filter = SessionFilter {
+        caller: args.caller,
+        target: args.target,
+        since: args.since.map(|text| expiry::before(&text, now)).transpose()?,
+        until: args.until.map(|text| expiry::before(&text, now)).transpose()?,
+        outcome: args.outcome,
+        limit: Some(args.limit).filter(|limit| *limit > 0),
+    };
+    let sessions = state.sessions(&filter).await?;
+    if args.json {
+        out.json(&sessions)?;
+        return Ok(Ended::Yes);
+    }
+    let row = |session: &SessionRow| {
+        [
+            session.id.to_string(),
+            expiry::shown(session.started),
+            session.ended.map_or_else(String::new, |ended| expiry::lasted(session.started, ended)),
+            session.caller.clone(),
+            session.target.clone(),
+            session.account.clone().unwrap_or_default(),
+            session.outcome.clone().unwrap_or_else(|| "live".to_owned()),
+        ]
+    };
+    out.table(["ID", "STARTED", "LASTED", "CALLER", "TARGET", "AS", "OUTCOME"], sessions.iter().map(row))?;
+    Ok(Ended::Yes)
+}
+
+async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+    let (_, state) = site.open().await?;
+    let session = state.session(id).await?;
+    if json {
+        out.json(&session)?;
+        return Ok(Ended::Yes);
+    }
+    let ended = match (session.ended, &session.outcome) {
+        (Some(ended), Some(outcome)) => {
+            format!("{ended} ({outcome}, after {})", expiry::lasted(session.started, ended))
+        }
+        _ => "still going on".to_owned(),
+    };
+    let recording = session.recording.as_ref().map(|folder| folder.display().to_string());
+    let lines = [
+        ("session", session.id.to_string()),
+        ("caller", format!("{} on {} ({})", session.caller, session.device, session.source)),
+        ("target", session.target),
+        ("account", session.account.unwrap_or_else(|| "none was permitted".to_owned())),
+        ("rule", session.rule.unwrap_or_else(|| "none".to_owned())),
+        ("policy", session.policy),
+        ("started", session.started.to_string()),
+        ("ended", ended),
+        ("reason", session.reason.unwrap_or_default()),
+        ("recording", recording.unwrap_or_else(|| "none".to_owned())),
+    ];
+    for (name, value) in lines {
+        out.line(format!("{name:<10} {value}").trim_end())?;
+    }
+    Ok(Ended::Yes)
+}
+
+async fn kill(id: &str, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+    let (config, state) = site.open().await?;
+    let id = state.session(id).await?.id.to_string();
+    match admin::tell_kill(&config.state.folder, &id).await? {
+        Some(killed) if killed.found => {
+            out.line(&format!("session {id} was told to end"))?;
+            Ok(Ended::Yes)
+        }
+        Some(_) => {
+            out.line(&format!("session {id} is over"))?;
+            Ok(Ended::No)
+        }
+        None => {
+            out.line("no gateway is running on this state folder, so no session is going on")?;
+            Ok(Ended::No)
+        }
+    }
+}
+
+/// Every word that a session's end is listed under, and the one for those without an end.
+const OUTCOMES: [&str; 12] = [
+    "completed",
+    "denied",
+    "client",
+    "target",
+    "revoked",
+    "expired",
+    "killed",
+    "recording",
+    "shutdown",
+    "failed",
+    "interrupted",
+    "live",
+];

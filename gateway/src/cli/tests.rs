@@ -1,0 +1,291 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::*;
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+/// A place where commands are run as a person would run them.
+struct Desk(tempfile::TempDir);
+
+struct Said {
+    ended: anyhow::Result<Ended>,
+    results: String,
+    notes: String,
+}
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn begun() -> Self {
+        let desk = Self::new();
+        assert_eq!(desk.run("init --endpoint gw.example.com:51820").ended.unwrap(), Ended::Yes);
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, words: &str) -> Said {
+        self.run_words(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    fn run_words(&self, words: &[&str]) -> Said {
+        let config = self.path("sallyport.toml").display().to_string();
+        let words = [&["sallyport", "--config", &config], words].concat();
+        let (results, notes) = (Buffer::default(), Buffer::default());
+        let ended = match Cli::try_parse_from(words) {
+            Ok(cli) => cli.run(&mut Out::to(results.clone(), notes.clone())),
+            Err(error) => Err(BadInput(error.to_string()).into()),
+        };
+        let text = |buffer: Buffer| String::from_utf8(buffer.0.lock().clone()).unwrap();
+        Said { ended, results: text(results), notes: text(notes) }
+    }
+
+    fn json(&self, words: &str) -> serde_json::Value {
+        serde_json::from_str(&self.run(words).results).unwrap()
+    }
+
+    fn add_target(&self, name: &str) -> Said {
+        self.run_words(&["target", "add", name, "--ssh", "10.0.3.7:22", "--host-key", KEY, "--tag", "tag:prod"])
+    }
+
+    /// A policy with one rule.
+    fn set_policy(&self) {
+        let text = r#"{
+  "tagOwners": { "tag:prod": ["alice@example.com"] },
+  "grants": [{ "src": ["alice@example.com"], "dst": ["tag:prod"], "ip": ["tcp:22"] }],
+  "ssh": [{ "action": "accept", "src": ["alice@example.com"], "dst": ["tag:prod"], "users": ["ubuntu"] }],
+  "sshTests": [{ "src": "alice@example.com", "dst": ["web1"], "accept": ["ubuntu"], "deny": ["root"] }],
+}"#;
+        std::fs::write(self.path("policy.hujson"), text).unwrap();
+    }
+}
+
+impl Said {
+    fn error(self) -> (u8, String) {
+        let error = self.ended.unwrap_err();
+        (code(&error), format!("{error:#}"))
+    }
+}
+
+#[test]
+fn the_words_are_put_together_well() {
+    <Cli as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn init_writes_what_the_other_commands_read_and_overwrites_nothing() {
+    let desk = Desk::begun();
+    let check = desk.run("policy check");
+    assert_eq!(check.ended.unwrap(), Ended::Yes, "{}", check.notes);
+    assert!(desk.path("state/keys/wireguard").exists());
+    std::fs::write(desk.path("policy.hujson"), "mine").unwrap();
+    let key = std::fs::read(desk.path("state/keys/wireguard")).unwrap();
+    let again = desk.run("init");
+    assert!(again.results.contains("left alone") && again.results.contains("device add"), "{}", again.results);
+    assert_eq!(std::fs::read_to_string(desk.path("policy.hujson")).unwrap(), "mine");
+    assert_eq!(std::fs::read(desk.path("state/keys/wireguard")).unwrap(), key);
+}
+
+#[test]
+fn init_refuses_a_domain_before_it_is_written() {
+    let desk = Desk::new();
+    let (code, error) = desk.run("init --domain a_b").error();
+    assert!(code == BAD_INPUT && error.contains("corp.internal"), "{error}");
+    assert!(!desk.path("sallyport.toml").exists());
+}
+
+#[test]
+fn device_add_prints_a_file_and_ls_shows_it() {
+    let desk = Desk::begun();
+    let said = desk.run("device add --user alice@example.com --name laptop");
+    said.ended.unwrap();
+    assert!(said.results.contains("\nPrivateKey = ") && said.results.contains("Endpoint = gw.example.com:51820"));
+    assert!(!said.notes.contains("PrivateKey") && said.notes.contains("laptop is enrolled until"), "{}", said.notes);
+    let devices = desk.json("device ls --json");
+    assert_eq!(devices[0]["name"], "laptop");
+    assert_eq!(devices[0]["user"], "alice@example.com");
+    assert!(devices[0]["expires"].is_string());
+    assert!(!devices.to_string().contains("preshared"), "no secret in a listing");
+    let table = desk.run("device ls").results;
+    assert!(table.starts_with("NAME") && table.contains("100.64.0.2"), "{table}");
+}
+
+#[test]
+fn a_devices_own_key_is_taken_and_its_private_half_never_asked_for() {
+    let desk = Desk::begun();
+    let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    let said = desk.run(&format!("device add --tag tag:ci --tag tag:build --public-key {key} --expires 2h"));
+    said.ended.unwrap();
+    assert!(!said.results.contains("\nPrivateKey"), "{}", said.results);
+    let devices = desk.json("device ls --json");
+    assert_eq!((devices[0]["public_key"].as_str(), devices[0]["name"].as_str()), (Some(key), Some("ci")));
+    assert_eq!(devices[0]["tags"][1], "tag:build");
+    let code = desk.run("device add --user bob@example.com --qr");
+    assert!(code.results.contains('█') && !code.results.contains("PrivateKey"));
+}
+
+#[test]
+fn devices_expire_and_are_removed() {
+    let desk = Desk::begun();
+    desk.run("device add --user alice@example.com").ended.unwrap();
+    desk.run("device expire alice").ended.unwrap();
+    assert!(desk.run("device ls").results.contains("expired"));
+    desk.run("device expire alice --at never").ended.unwrap();
+    assert!(desk.json("device ls --json")[0]["expires"].is_null());
+    desk.run("device rm alice").ended.unwrap();
+    assert_eq!(desk.json("device ls --json"), serde_json::json!([]));
+    let (code, error) = desk.run("device rm alice").error();
+    assert!(code == BAD_INPUT && error.contains("device ls"), "{error}");
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_told() {
+    let desk = Desk::begun();
+    for (words, sentence) in [
+        ("device add", "--user"),
+        ("device add --user alice@example.com --tag tag:ci", "cannot be used with"),
+        ("device add --user alice", "alice@example.com"),
+        ("device add --user a,b@example.com", "is no user"),
+        ("device add --tag ci", "tag:prod"),
+        ("device add --user a@b.c --name Laptop_1", "cannot be a name"),
+        ("device add --user a@b.c --public-key AAAA", "--public-key"),
+        ("device add --user a@b.c --expires soon", "is no time"),
+        ("target add web1 --ssh h:22", "--host-key"),
+        ("target add web1 --ssh h:x --scan", "host:port"),
+        ("target add web1 --ssh h --host-key AAAA", "OpenSSH"),
+        ("target rm web9", "target ls"),
+        ("sessions ls --outcome good", "one of completed"),
+        ("sessions show zz", "sessions ls"),
+        ("policy explain alice web1", "is no caller"),
+        ("policy explain a@b.c web9", "target ls"),
+    ] {
+        let (code, error) = desk.run(words).error();
+        assert!(code == BAD_INPUT && error.contains(sentence), "{words}: {error}");
+    }
+}
+
+#[test]
+fn targets_are_registered_listed_and_removed() {
+    let desk = Desk::begun();
+    let said = desk.add_target("web1");
+    said.ended.unwrap();
+    assert!(said.results.contains("web1.corp.internal, 100.64.128.0"), "{}", said.results);
+    assert!(said.notes.contains("target ca"));
+    let targets = desk.json("target ls --json");
+    assert_eq!(targets[0]["ssh"]["host_key"][0], KEY);
+    let authority = desk.run("target ca");
+    assert!(authority.results.starts_with("ssh-ed25519 ") && authority.notes.contains("TrustedUserCAKeys"));
+    let list = desk.run("ls").results;
+    assert!(list.contains("@cert-authority *.corp.internal,web1 ssh-ed25519 "), "{list}");
+    assert!(!list.contains(authority.results.trim()), "hosts and users have authorities of their own");
+    desk.run("target rm web1").ended.unwrap();
+    assert_eq!(desk.json("target ls --json"), serde_json::json!([]));
+}
+
+#[test]
+fn a_secret_that_is_open_to_others_is_refused_when_the_target_is_added() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::begun();
+    let secret = desk.path("id");
+    std::fs::write(&secret, "key").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let reference = format!("file:{}", secret.display());
+    let words = ["target", "add", "web1", "--ssh", "h", "--host-key", KEY, "--key", &reference];
+    let (code, error) = desk.run_words(&words).error();
+    assert!(code == BAD_INPUT && error.contains("chmod 600"), "{error}");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    desk.run_words(&words).ended.unwrap();
+}
+
+#[test]
+fn explain_names_the_rule_or_what_is_missing() {
+    let desk = Desk::begun();
+    desk.set_policy();
+    desk.add_target("web1").ended.unwrap();
+    desk.run("policy check").ended.unwrap();
+    let yes = desk.run("policy explain alice@example.com web1 --as ubuntu");
+    assert_eq!(yes.ended.unwrap(), Ended::Yes);
+    assert!(yes.results.contains("ssh[0] (line 4") && yes.results.contains("grants[0] (line 3"), "{}", yes.results);
+    let open = desk.run("policy explain alice@example.com web1");
+    assert!(open.ended.unwrap() == Ended::Yes && open.results.contains("ubuntu"), "{}", open.results);
+    for words in ["alice@example.com web1 --as root", "bob@example.com web1", "alice@example.com web1 --port 5432"] {
+        let no = desk.run(&format!("policy explain {words}"));
+        assert_eq!(no.ended.unwrap(), Ended::No, "{words}");
+        assert!(no.results.starts_with("no: "), "{}", no.results);
+    }
+    assert!(desk.run("ls alice@example.com").results.contains("ubuntu"));
+    assert!(desk.json("ls bob@example.com --json").as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_policy_that_is_wrong_or_fails_its_tests_is_not_accepted() {
+    let desk = Desk::begun();
+    std::fs::write(desk.path("policy.hujson"), "{ \"grnats\": [], \"ssh\": 7 }").unwrap();
+    let wrong = desk.run("policy check");
+    assert_eq!(wrong.ended.unwrap(), Ended::No);
+    assert_eq!(wrong.notes.lines().filter(|line| line.contains("policy.hujson:1:")).count(), 2, "{}", wrong.notes);
+    desk.set_policy();
+    desk.add_target("web1").ended.unwrap();
+    let text = std::fs::read_to_string(desk.path("policy.hujson")).unwrap();
+    std::fs::write(desk.path("policy.hujson"), text.replace("\"deny\": [\"root\"]", "\"deny\": [\"ubuntu\"]")).unwrap();
+    for words in ["policy check", "policy test"] {
+        let failed = desk.run(words);
+        assert_eq!(failed.ended.unwrap(), Ended::No, "{words}");
+        assert!(failed.notes.contains("sshTests[0]"), "{}", failed.notes);
+    }
+    std::fs::remove_file(desk.path("policy.hujson")).unwrap();
+    let (code, error) = desk.run("policy check").error();
+    assert!(code == COULD_NOT && error.contains("sallyport init"), "{error}");
+}
+
+#[test]
+fn a_policy_is_checked_without_making_a_state() {
+    let desk = Desk::new();
+    desk.set_policy();
+    let toml = format!(
+        "[[target]]\nname = \"web1\"\ntags = [\"tag:prod\"]\nssh = {{ address = \"h\", host_key = \"{KEY}\" }}\n"
+    );
+    std::fs::write(desk.path("sallyport.toml"), toml).unwrap();
+    let check = desk.run("policy check");
+    assert_eq!(check.ended.unwrap(), Ended::Yes, "{}", check.notes);
+    assert!(!desk.path("state").exists());
+}
+
+#[test]
+fn a_configuration_that_is_wrong_stops_every_command() {
+    let desk = Desk::begun();
+    std::fs::write(desk.path("sallyport.toml"), "[tailnet]\ndomian = \"x\"\n").unwrap();
+    for words in ["device ls", "target ls", "ls", "sessions ls", "flows ls", "policy check"] {
+        let (code, error) = desk.run(words).error();
+        assert!(code == BAD_INPUT && error.contains("sallyport.toml:2:1: unknown field `domian`"), "{words}: {error}");
+    }
+}
+
+#[test]
+fn sessions_and_flows_are_listed() {
+    let desk = Desk::begun();
+    assert_eq!(desk.json("sessions ls --since 2h --json"), serde_json::json!([]));
+    assert_eq!(desk.json("flows ls --json"), serde_json::json!([]));
+    assert!(desk.run("sessions ls --caller tag:ci --outcome live --until 2027-01-31").results.starts_with("ID"));
+    assert!(desk.run("flows ls").results.starts_with("STARTED"));
+}
