@@ -84,7 +84,7 @@ fn each_kind_of_mistake_is_told_with_its_place() {
         ("prefix6", "[tailnet]\nprefix6 = \"fd00::/112\"\n".into(), "sallyport.toml:2:11: ", "at most /96"),
         ("mtu", "[tailnet]\nmtu = 576\n".into(), "sallyport.toml:2:7: ", "1280"),
         ("backend", "[tailnet]\nbackend = \"memory\"\n".into(), "sallyport.toml:2:11: ", "`auto`"),
-        ("resolver", "[dns]\nforward = [\"dns.example.com\"]\n".into(), "sallyport.toml:2:12: ", "10.0.0.2:53"),
+        ("resolver", "[dns]\nforward = [\"dns.example.com\"]\n".into(), "sallyport.toml:2:11: ", "10.0.0.2:53"),
         ("database", "[state]\ndatabase = \"mysql:x\"\n".into(), "sallyport.toml:2:12: ", "sqlite:state/"),
         ("recordings", "[state]\nrecordings = \"s3://x\"\n".into(), "sallyport.toml:2:14: ", "file:state/"),
         ("name", "[[target]]\nname = \"Web_1\"\n".into(), "sallyport.toml:2:8: ", "cannot be a name"),

@@ -120,7 +120,9 @@ fn refuses_what_it_does_not_do() {
         ("two questions", two, ResponseCode::FormErr),
         ("transfer", transfer, ResponseCode::Refused),
     ] {
-        assert_eq!(ask(&message, Transport::Tcp).metadata.response_code, code, "{name}");
+        // As numbers: 16 is BADVERS here and BADSIG elsewhere.
+        let answered = ask(&message, Transport::Tcp).metadata.response_code;
+        assert_eq!(u16::from(answered), u16::from(code), "{name}");
     }
 }
 

@@ -290,8 +290,8 @@ async fn a_prefix_that_does_not_fit_the_state_is_refused() {
 }
 
 #[tokio::test]
-async fn a_state_that_others_can_look_into_is_refused() {
-    let World { state, config, .. } = world().await;
+async fn a_new_state_is_its_owners_alone() {
+    let World { state, config, place: _place } = world().await;
     state.close().await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&config.state.folder), mode(&config.state.database)), (0o700, 0o600));
