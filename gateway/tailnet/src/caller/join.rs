@@ -5,12 +5,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
-use super::warden::{Hello, SUBCOMMAND, Welcome};
+use super::warden::{Hello, SUBCOMMAND, Welcome, fingerprint};
 use super::{CallerError, DeviceFile, inside};
 use crate::netns::wire;
 
@@ -32,26 +32,40 @@ pub fn join(path: &Path) -> Result<Membership, CallerError> {
     let wrong = |reason| CallerError::File { path: path.to_owned(), reason };
     let file = DeviceFile::parse(&text).map_err(wrong)?;
     let place = Place::of(&file.private_key.public())?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt(&text, &place)? {
+            Some(membership) => return Ok(membership),
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            None => return Err(CallerError::Tunnel("the one with the file as it was does not leave".to_owned())),
+        }
+    }
+}
+
+/// Joins, or finds that a tunnel is leaving.
+fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError> {
     let socket = {
         let _lock = place.lock()?;
-        match connect(&place) {
+        match connect(place) {
             Ok(socket) => socket,
             Err(_nobody_there) => {
-                start(&text)?;
-                connect(&place).map_err(|source| CallerError::Place { path: place.socket(), source })?
+                start(text)?;
+                connect(place).map_err(|source| CallerError::Place { path: place.socket(), source })?
             }
         }
     };
     let lost = |error: io::Error| CallerError::Tunnel(format!("it does not answer: {error}"));
-    wire::send(socket.as_fd(), &Hello {}, &[]).map_err(lost)?;
+    wire::send(socket.as_fd(), &Hello { file: fingerprint(text) }, &[]).map_err(lost)?;
     let Some((welcome, descriptors)) = wire::receive::<Welcome>(socket.as_fd()).map_err(lost)? else {
         return Err(CallerError::Tunnel("it has just ended: try again".to_owned()));
     };
     let mut descriptors = descriptors.into_iter();
     match (welcome, descriptors.next()) {
         (Welcome::Joined, Some(network)) => {
-            Ok(Membership { socket: socket.into(), network, user: descriptors.next(), place })
+            let place = place.clone();
+            Ok(Some(Membership { socket: socket.into(), network, user: descriptors.next(), place }))
         }
+        (Welcome::Outdated, _) => Ok(None),
         (Welcome::NoHandshake { endpoint }, _) => Err(CallerError::NoHandshake { endpoint }),
         (Welcome::Failed(reason), _) => Err(CallerError::Tunnel(reason)),
         (Welcome::Joined, None) => Err(CallerError::Tunnel("it sent no namespace: is it another version?".to_owned())),

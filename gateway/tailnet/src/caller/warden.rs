@@ -1,9 +1,11 @@
 //! The background process that holds a device's tunnel, for as long as anybody uses it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -27,14 +29,28 @@ const STAY: &str = "stay";
 
 /// What a user says first.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Hello {}
+pub(super) struct Hello {
+    /// [`fingerprint`] of the device's file as the user reads it.
+    pub(super) file: u64,
+}
 
 /// What the tunnel answers; with `Joined` come the namespaces' descriptors, the network's first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Welcome {
     Joined,
-    NoHandshake { endpoint: String },
+    /// The file has changed since, and nobody needs the old tunnel: try again in a moment, it is leaving.
+    Outdated,
+    NoHandshake {
+        endpoint: String,
+    },
     Failed(String),
+}
+
+/// Tells one text of a device's file from another, within one version of this program.
+pub(super) fn fingerprint(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The whole of the hidden subcommand.
@@ -71,14 +87,15 @@ fn stay() -> Result<(), CallerError> {
     let place = Place::of(&file.private_key.public())?;
     nix::unistd::dup2_stderr(place.log()?).map_err(|error| failed(error.into()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
-    runtime.block_on(hold(&file, &place))
+    runtime.block_on(hold(&file, fingerprint(&text), &place))
 }
 
 /// Opens the tunnel and admits users until none is left.
-async fn hold(file: &DeviceFile, place: &Place) -> Result<(), CallerError> {
+async fn hold(file: &DeviceFile, fingerprint: u64, place: &Place) -> Result<(), CallerError> {
     let failed = |error: io::Error| CallerError::Tunnel(error.to_string());
     inside::write_files(file, place)?;
-    let tunnel = Arc::new(Tunnel::start(file).await?);
+    let tunnel = Tunnel::start(file).await?;
+    let held = Arc::new(Held { tunnel, file: fingerprint, members: AtomicUsize::new(0) });
     let listener = watch(listen(place).map_err(failed)?).map_err(failed)?;
     let nowhere = std::fs::File::options().write(true).open("/dev/null").map_err(failed)?;
     nix::unistd::dup2_stdout(nowhere).map_err(|error| failed(error.into()))?;
@@ -87,14 +104,14 @@ async fn hold(file: &DeviceFile, place: &Place) -> Result<(), CallerError> {
     loop {
         tokio::select! {
             accepted = accept(&listener) => {
-                users.spawn(serve(Arc::clone(&tunnel), accepted.map_err(failed)?));
+                users.spawn(serve(Arc::clone(&held), accepted.map_err(failed)?));
             }
             Some(served) = users.join_next() => linger = served.unwrap_or(IDLE),
             () = tokio::time::sleep(linger), if users.is_empty() => {
                 // Whoever is about to join holds the lock; whoever has connected by now is let in.
                 let Some(_lock) = place.try_lock() else { continue };
                 match listener.get_ref().accept() {
-                    Ok((user, _)) => drop(users.spawn(serve(Arc::clone(&tunnel), user))),
+                    Ok((user, _)) => drop(users.spawn(serve(Arc::clone(&held), user))),
                     Err(_) => return std::fs::remove_file(place.socket()).map_err(failed),
                 }
             }
@@ -124,10 +141,17 @@ async fn accept(listener: &AsyncFd<Socket>) -> io::Result<Socket> {
     }
 }
 
+/// What users share.
+struct Held {
+    tunnel: Tunnel,
+    file: u64,
+    members: AtomicUsize,
+}
+
 /// One user, from its first word until it, and everybody that holds its socket, has gone. Returns how long to wait for
-/// another: not at all where the gateway did not answer, since the person may now mend the file.
-async fn serve(tunnel: Arc<Tunnel>, socket: Socket) -> Duration {
-    match welcome(&tunnel, socket).await {
+/// another: not at all when this one came with another file.
+async fn serve(held: Arc<Held>, socket: Socket) -> Duration {
+    match welcome(&held, socket).await {
         Ok(linger) => linger,
         Err(error) => {
             tracing::warn!(%error, "a user of the tunnel");
@@ -136,16 +160,18 @@ async fn serve(tunnel: Arc<Tunnel>, socket: Socket) -> Duration {
     }
 }
 
-async fn welcome(tunnel: &Tunnel, socket: Socket) -> io::Result<Duration> {
+async fn welcome(held: &Held, socket: Socket) -> io::Result<Duration> {
     socket.set_nonblocking(true)?;
     let process = process_of(&socket);
     let socket = watch(socket)?;
-    if receive(&socket).await?.is_none() {
-        return Ok(IDLE);
+    let Some(hello) = receive(&socket).await? else { return Ok(IDLE) };
+    if hello.file != held.file && held.members.load(Ordering::Relaxed) == 0 {
+        wire::send(socket.get_ref().as_fd(), &Welcome::Outdated, &[])?;
+        return Ok(Duration::ZERO);
     }
     let namespaces = async {
-        tunnel.ready().await?;
-        Ok::<_, CallerError>(tunnel.control().namespaces().await?)
+        held.tunnel.ready().await?;
+        Ok::<_, CallerError>(held.tunnel.control().namespaces().await?)
     };
     let (answer, descriptors): (Welcome, Vec<OwnedFd>) = match namespaces.await {
         Ok(found) => (Welcome::Joined, std::iter::once(found.network).chain(found.user).collect()),
@@ -154,16 +180,24 @@ async fn welcome(tunnel: &Tunnel, socket: Socket) -> io::Result<Duration> {
     };
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     wire::send(socket.get_ref().as_fd(), &answer, &numbers)?;
-    if descriptors.is_empty() {
-        return Ok(Duration::ZERO);
+    if !descriptors.is_empty() {
+        drop(descriptors);
+        held.members.fetch_add(1, Ordering::Relaxed);
+        let left = outlast(&socket, process).await;
+        held.members.fetch_sub(1, Ordering::Relaxed);
+        left?;
     }
-    drop(descriptors);
-    while receive(&socket).await?.is_some() {}
+    Ok(IDLE)
+}
+
+/// Waits until a member has gone.
+async fn outlast(socket: &AsyncFd<Socket>, process: Option<OwnedFd>) -> io::Result<()> {
+    while receive(socket).await?.is_some() {}
     // Programs like sudo close what they do not know, so the process itself counts too.
     if let Some(process) = process {
         let _ = watch(process)?.readable().await?;
     }
-    Ok(IDLE)
+    Ok(())
 }
 
 async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Option<Hello>> {
