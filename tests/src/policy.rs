@@ -1,6 +1,7 @@
 //! Who may: denials that say what is missing, the same decision explained, mistakes that are refused.
 
-use e2e::{POLICY, Setup, World};
+use e2e::{POLICY, Setup, World, wait_until};
+use nix::sys::signal::Signal;
 
 #[test]
 fn a_caller_without_the_account_reads_one_clear_sentence() {
@@ -55,13 +56,15 @@ fn a_policy_that_is_put_right_or_wrong_counts_for_the_next_decision_and_ends_liv
     let mut talk = e2e::Talk::start(command);
     talk.expect("up");
     world.write_policy(&POLICY.replace("\"users\": [\"ubuntu\"]", "\"users\": [\"deploy\"]"));
-    let _applied = world.sallyport(&["policy", "apply"]);
+    world.gateway().signal(Signal::SIGHUP);
     assert_eq!(talk.end(), 255, "{}", talk.heard());
     assert!(talk.heard().contains("alice@example.com may not log in to web1 as ubuntu"), "{}", talk.heard());
     assert_eq!(alice.ssh(&["deploy@web1", "id -un"]).ok(), "deploy\n");
     // A policy that is wrong is not taken: the last good one stays.
     world.write_policy("{ \"grants\": nonsense");
-    let _refused = world.sallyport(&["policy", "apply"]);
+    let before = world.gateway().printed().len();
+    world.gateway().signal(Signal::SIGHUP);
+    wait_until("the operator reads why", || world.gateway().printed()[before..].contains("policy.hujson:1:"));
     assert_eq!(alice.ssh(&["deploy@web1", "id -un"]).ok(), "deploy\n");
 }
 

@@ -205,8 +205,9 @@ impl World {
     /// The line that a caller puts into known_hosts.
     #[must_use]
     pub fn known_hosts(&self) -> String {
-        let printed = self.sallyport(&["target", "known-hosts"]).ok();
-        printed.lines().find(|line| line.starts_with("@cert-authority")).expect("an authority's line").to_owned() + "\n"
+        let printed = self.sallyport(&["ls"]).ok();
+        let line = printed.lines().find(|line| line.starts_with("@cert-authority")).expect("the line of the authority");
+        format!("{line}\n")
     }
 
     /// The namespace of the gateway and its targets.
@@ -249,7 +250,7 @@ fn sallyport_binary() -> PathBuf {
 const ENDPOINT: &str = "10.200.255.1";
 const WEB1: [u8; 4] = [127, 0, 0, 2];
 /// What the gateway prints when it serves.
-const READY: &str = "ready";
+const READY: &str = "the gateway is up";
 /// Accounts of the hosts' namespace alone. The last one is an ordinary person's.
 const ACCOUNTS: [(&str, u32); 3] = [("ubuntu", 20001), ("deploy", 20002), ("person", PERSON)];
 /// The ordinary user of [`Setup::user`].
