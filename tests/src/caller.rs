@@ -25,18 +25,26 @@ pub struct Cable<'a> {
     pub number: usize,
 }
 
+impl Cable<'_> {
+    /// A new machine at this cable's end, on the way to the gateway and without WireGuard.
+    #[must_use]
+    pub fn plug_in(&self) -> Namespace {
+        let machine = Namespace::new();
+        let number = self.number;
+        let (gateway, here) = (format!("10.200.{number}.1/24"), format!("10.200.{number}.2/24"));
+        let far_end = format!("caller{number}");
+        self.gateway.join((&far_end, &[&gateway]), &machine, ("out", &[&here]));
+        machine.ip(&["route", "add", self.endpoint, "via", &format!("10.200.{number}.1")]);
+        machine
+    }
+}
+
 impl Caller {
     /// Plugs a new machine in and starts WireGuard there, by `config`, a `wg-quick` file.
     #[must_use]
     pub fn plug_in(cable: &Cable<'_>, folder: &Path, config: &str, known_hosts: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let namespace = Namespace::new();
-        let number = cable.number;
-        let (gateway, here) = (format!("10.200.{number}.1/24"), format!("10.200.{number}.2/24"));
-        let far_end = format!("caller{number}");
-        cable.gateway.join((&far_end, &[&gateway]), &namespace, ("out", &[&here]));
-        namespace.ip(&["route", "add", cable.endpoint, "via", &format!("10.200.{number}.1")]);
-
+        let namespace = cable.plug_in();
         let interface = namespace.interface();
         let mut command = namespace.command("wireguard-go");
         command.args(["-f", &interface]);

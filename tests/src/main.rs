@@ -9,6 +9,8 @@
 )]
 
 mod bad_days;
+mod forbidden;
+mod ordinary;
 mod policy;
 mod recording;
 mod ssh;

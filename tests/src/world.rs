@@ -85,13 +85,10 @@ impl World {
         let binary = match setup.user {
             0 => sallyport_binary(),
             // The build folder may be out of this user's sight.
-            _ => {
-                let copy = folder.path().join("sallyport");
-                let _bytes = std::fs::copy(sallyport_binary(), &copy).unwrap();
-                copy
-            }
+            _ => folder.path().join("sallyport"),
         };
         let world = Self { gateway: None, web1, hosts, setup, binary, folder, callers: Cell::new(0) };
+        let _copy = world.binary_for_everyone();
         let operator = world.operator();
         std::fs::create_dir(&operator).unwrap();
         std::os::unix::fs::chown(&operator, Some(world.setup.user), Some(world.setup.user)).unwrap();
@@ -200,6 +197,26 @@ impl World {
         self.callers.set(number + 1);
         let cable = Cable { gateway: &self.hosts, endpoint: ENDPOINT, number };
         Caller::plug_in(&cable, &self.folder.path().join(device), config, &self.known_hosts())
+    }
+
+    /// A machine on the way to the gateway that has no WireGuard, with an ordinary user `person`.
+    #[must_use]
+    pub fn bare_machine(&self) -> Namespace {
+        let number = self.callers.get();
+        self.callers.set(number + 1);
+        let machine = Cable { gateway: &self.hosts, endpoint: ENDPOINT, number }.plug_in();
+        machine.add_accounts(&self.folder.path().join("home"), &ACCOUNTS);
+        machine
+    }
+
+    /// The binary, where every user can run it.
+    #[must_use]
+    pub fn binary_for_everyone(&self) -> PathBuf {
+        let copy = self.folder.path().join("sallyport");
+        if !copy.exists() {
+            let _bytes = std::fs::copy(sallyport_binary(), &copy).unwrap();
+        }
+        copy
     }
 
     /// The line that a caller puts into known_hosts.

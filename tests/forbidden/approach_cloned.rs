@@ -1,0 +1,8 @@
+//! An approach opens one session.
+//! error: E0277
+
+fn needs_clone<T: Clone>() {}
+
+fn twice() {
+    needs_clone::<sallyport::access::Approach>();
+}

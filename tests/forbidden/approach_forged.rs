@@ -1,0 +1,8 @@
+//! An approach has private fields as well.
+//! error: E0451
+
+use sallyport::access::Approach;
+
+fn forge(approach: Approach) -> Approach {
+    Approach { port: 22, ..approach }
+}

@@ -1,0 +1,75 @@
+//! A caller's side for an ordinary user: no root, no WireGuard on the machine, `sallyport shell` and `sallyport proxy`.
+
+use e2e::{Finished, Namespace, PERSON, World, run};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// An ordinary user on a machine without WireGuard, with the file of an enrolled device.
+struct Person<'a> {
+    world: &'a World,
+    machine: Namespace,
+    home: PathBuf,
+}
+
+impl<'a> Person<'a> {
+    fn new(world: &'a World) -> Self {
+        let machine = world.bare_machine();
+        let home = world.folder().join("home/person");
+        let file = world.sallyport(&["device", "add", "--user", "alice@example.com", "--name", "laptop"]).ok();
+        let settings = home.join(".config/sallyport");
+        std::fs::create_dir_all(&settings).unwrap();
+        std::fs::write(settings.join("device.conf"), file).unwrap();
+        std::fs::create_dir(home.join(".ssh")).unwrap();
+        std::fs::write(home.join(".ssh/known_hosts"), world.known_hosts()).unwrap();
+        let _owned = run(
+            {
+                let mut chown = Command::new("chown");
+                chown.args(["-R", &PERSON.to_string()]).arg(&home);
+                chown
+            },
+            b"",
+        )
+        .ok();
+        let only_theirs = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(settings.join("device.conf"), only_theirs).unwrap();
+        Self { world, machine, home }
+    }
+
+    /// Runs a program as the person, at home.
+    fn run(&self, program: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.machine.command("setpriv");
+        command.arg(format!("--reuid={PERSON}")).arg(format!("--regid={PERSON}"));
+        command.args(["--clear-groups", "--no-new-privs", program]).args(arguments);
+        command.env("HOME", &self.home).env("USER", "person").env("TERM", "dumb").env_remove("SSH_AUTH_SOCK");
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_CONFIG_HOME").current_dir(&self.home);
+        run(command, b"")
+    }
+
+    fn sallyport(&self, arguments: &[&str]) -> Finished {
+        self.run(self.world.binary_for_everyone().to_str().unwrap(), arguments)
+    }
+}
+
+#[test]
+fn shell_lets_stock_ssh_reach_the_tailnet_by_name_as_the_person_themselves() {
+    let world = World::new();
+    let person = Person::new(&world);
+    let here = person.sallyport(&["shell", "--", "sh", "-c", "whoami; echo $HOME; id -u; echo mine > note; cat note"]).ok();
+    assert_eq!(here, format!("person\n{}\n{PERSON}\nmine\n", person.home.display()));
+    assert!(person.home.join("note").exists(), "home is the real one");
+    for family in ["-4", "-6"] {
+        let there = person.sallyport(&["shell", "--", "ssh", "-o", "BatchMode=yes", family, "ubuntu@web1", "id -un"]);
+        assert_eq!(there.ok(), "ubuntu\n");
+    }
+    assert_eq!(person.sallyport(&["shell", "--", "sh", "-c", "exit 7"]).code, 7, "the command's own exit code");
+    assert_eq!(person.sallyport(&["shell", "--", "no-such-command"]).code, 127);
+}
+
+#[test]
+fn proxy_serves_as_a_proxy_command() {
+    let world = World::new();
+    let person = Person::new(&world);
+    let proxy = format!("ProxyCommand={} proxy %h:%p", world.binary_for_everyone().display());
+    let there = person.run("ssh", &["-o", "BatchMode=yes", "-o", &proxy, "ubuntu@web1", "id -un; head -c 3000000 /dev/zero | wc -c"]);
+    assert_eq!(there.ok(), "ubuntu\n3000000\n");
+}
