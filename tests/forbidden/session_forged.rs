@@ -1,8 +1,9 @@
 //! A session comes from an approach, with its recording open.
-//! error: E0063
+//! error: E0451
 
+use sallyport::access::Approach;
 use sallyport::session::Session;
 
-fn out_of_nothing() -> Session {
-    Session {}
+fn elsewhere(session: Session, approach: Approach) -> Session {
+    Session { approach, ..session }
 }
