@@ -174,9 +174,11 @@ impl Access {
         if device.id != was.id || device.owner != was.owner || device.addresses != was.addresses {
             return Err(Failure::Denied(format!("{} was enrolled anew: connect again", was.name)));
         }
-        let same_target = approach.target.addresses.iter().all(|address| {
-            world.target_at(*address).is_some_and(|target| **target == *approach.target)
-        });
+        let same_target = approach
+            .target
+            .addresses
+            .iter()
+            .all(|address| world.target_at(*address).is_some_and(|target| **target == *approach.target));
         if !same_target {
             return Err(Failure::Denied(format!("{} was changed or removed: connect again", approach.target.name)));
         }

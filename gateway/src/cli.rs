@@ -4,6 +4,8 @@
 //! and then has a running gateway look again; it works as well without one. Results go to standard output, everything
 //! else to standard error, both through [`Out`].
 
+mod caller;
+mod demo;
 mod device;
 mod expiry;
 mod flows;
@@ -11,8 +13,10 @@ mod init;
 mod ls;
 mod out;
 mod policy;
+mod proxy;
 mod scan;
 mod sessions;
+mod shell;
 mod target;
 mod up;
 
@@ -28,6 +32,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, DEFAULT_FILE, NameError};
 use crate::state::{State, StateError};
+use shell::ShellError;
 
 /// A gateway that brokers and records SSH over WireGuard.
 #[derive(Debug, Parser)]
@@ -42,7 +47,17 @@ pub struct Cli {
     state: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Command,
+    words: Words,
+}
+
+#[derive(Debug, Subcommand)]
+enum Words {
+    #[command(flatten)]
+    Command(Command),
+    /// Run a command, or your shell, inside the tailnet: a caller's side without root
+    Shell(shell::Args),
+    /// Join standard input and output to a port inside the tailnet, as ssh's ProxyCommand
+    Proxy(proxy::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +66,8 @@ enum Command {
     Init(init::Args),
     /// Run the gateway
     Up(up::Args),
+    /// See the whole story on this machine, in a minute and without root
+    Demo(demo::Args),
     /// Check, test and explain the policy
     #[command(subcommand)]
     Policy(policy::Command),
@@ -126,6 +143,12 @@ impl Cli {
     /// # Errors
     /// When it could not do what it was asked.
     pub fn run(self, out: &mut Out) -> anyhow::Result<Ended> {
+        // These two move this process into a namespace, which only a process with a single thread can do.
+        let command = match self.words {
+            Words::Shell(args) => match shell::run(args, self.config)? {},
+            Words::Proxy(args) => return proxy::run(&args, self.config).map(|()| Ended::Yes),
+            Words::Command(command) => command,
+        };
         let from_environment = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let site = Site {
             config: self.config.or_else(|| from_environment("SALLYPORT_CONFIG")),
@@ -133,7 +156,7 @@ impl Cli {
             clock: Clock::system(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.command.run(&site, out))
+        runtime.block_on(command.run(&site, out))
     }
 }
 
@@ -142,6 +165,7 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, site, out).await,
             Self::Up(args) => up::run(args, site).await,
+            Self::Demo(demo::Args {}) => demo::run(out).await,
             Self::Policy(command) => policy::run(command, site, out).await,
             Self::Device(command) => device::run(command, site, out).await,
             Self::Target(command) => target::run(command, site, out).await,
@@ -193,6 +217,9 @@ async fn announce(config: &Config, out: &mut Out) -> anyhow::Result<()> {
 
 /// The exit code of an error: whether what was given made no sense, or what was asked could not be done.
 fn code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<ShellError>() {
+        return error.code();
+    }
     let refused = matches!(error.downcast_ref(), Some(StateError::Refused(_)));
     let wrong = error.is::<BadInput>() || error.is::<ConfigError>() || error.is::<NameError>();
     if refused || wrong { BAD_INPUT } else { COULD_NOT }

@@ -128,7 +128,9 @@ impl Directory {
     /// [`Failure::Denied`] as for [`Directory::identify`].
     pub fn current(&self, key: &PublicKey, now: Timestamp) -> Result<Arc<Device>, Failure> {
         let device = self.by_key.get(key).ok_or_else(|| {
-            Failure::Denied("this device is not enrolled, or was removed: ask an operator for 'sallyport device add'".into())
+            Failure::Denied(
+                "this device is not enrolled, or was removed: ask an operator for 'sallyport device add'".into(),
+            )
         })?;
         match device.expires {
             Some(expires) if expires <= now => Err(Failure::Denied(format!(

@@ -176,7 +176,9 @@ async fn recover(store: &Store, state: &State, signer: &Arc<Signer>, now: Timest
     for one in recovered {
         match one.result {
             Ok(_) => info!(session = %one.id, "the recording of an interrupted session was sealed"),
-            Err(error) => warn!(session = %one.id, %error, "the recording of an interrupted session could not be sealed"),
+            Err(error) => {
+                warn!(session = %one.id, %error, "the recording of an interrupted session could not be sealed")
+            }
         }
     }
     let ended = state.end_interrupted_sessions(now).await?;

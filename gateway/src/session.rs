@@ -102,7 +102,9 @@ impl Session {
     pub async fn record(&self, event: Event) -> Result<(), Failure> {
         let Some(recording) = &self.recording else { return Ok(()) };
         match recording.event(event).await {
-            Err(error) if self.recording_rule() == RecordingRule::Required => Err(Failure::Recording(error.to_string())),
+            Err(error) if self.recording_rule() == RecordingRule::Required => {
+                Err(Failure::Recording(error.to_string()))
+            }
             _ => Ok(()),
         }
     }

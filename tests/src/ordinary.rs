@@ -54,7 +54,8 @@ impl<'a> Person<'a> {
 fn shell_lets_stock_ssh_reach_the_tailnet_by_name_as_the_person_themselves() {
     let world = World::new();
     let person = Person::new(&world);
-    let here = person.sallyport(&["shell", "--", "sh", "-c", "whoami; echo $HOME; id -u; echo mine > note; cat note"]).ok();
+    let here =
+        person.sallyport(&["shell", "--", "sh", "-c", "whoami; echo $HOME; id -u; echo mine > note; cat note"]).ok();
     assert_eq!(here, format!("person\n{}\n{PERSON}\nmine\n", person.home.display()));
     assert!(person.home.join("note").exists(), "home is the real one");
     for family in ["-4", "-6"] {
@@ -70,6 +71,7 @@ fn proxy_serves_as_a_proxy_command() {
     let world = World::new();
     let person = Person::new(&world);
     let proxy = format!("ProxyCommand={} proxy %h:%p", world.binary_for_everyone().display());
-    let there = person.run("ssh", &["-o", "BatchMode=yes", "-o", &proxy, "ubuntu@web1", "id -un; head -c 3000000 /dev/zero | wc -c"]);
+    let there = person
+        .run("ssh", &["-o", "BatchMode=yes", "-o", &proxy, "ubuntu@web1", "id -un; head -c 3000000 /dev/zero | wc -c"]);
     assert_eq!(there.ok(), "ubuntu\n3000000\n");
 }

@@ -16,7 +16,7 @@ use super::caller::enter;
 /// What `proxy` is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = ENDINGS)]
-pub struct Args {
+pub(super) struct Args {
     /// Where to connect, as web1:22
     #[arg(value_name = "HOST:PORT")]
     to: String,
@@ -26,8 +26,9 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no tunnel, the name is not known, or nobody answers.
-pub fn run(args: &Args, file: Option<PathBuf>) -> anyhow::Result<()> {
-    let (host, port) = split(&args.to).ok_or_else(|| BadInput(format!("{}: expected HOST:PORT, as web1:22", args.to)))?;
+pub(super) fn run(args: &Args, file: Option<PathBuf>) -> anyhow::Result<()> {
+    let (host, port) =
+        split(&args.to).ok_or_else(|| BadInput(format!("{}: expected HOST:PORT, as web1:22", args.to)))?;
     enter(file)?;
     let addresses = (host, port).to_socket_addrs().with_context(|| format!("the tailnet has no {host}"))?;
     let stream = connect(addresses).with_context(|| format!("{host}, port {port}, does not answer"))?;

@@ -17,7 +17,7 @@ use super::caller::{enter, person};
 /// What `shell` is given.
 #[derive(Debug, clap::Args)]
 #[command(after_help = ENDINGS)]
-pub struct Args {
+pub(super) struct Args {
     /// What to run [default: $SHELL]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -25,7 +25,7 @@ pub struct Args {
 
 /// Why there is no command.
 #[derive(Debug, thiserror::Error)]
-pub enum ShellError {
+pub(super) enum ShellError {
     /// The tunnel cannot be had.
     #[error(transparent)]
     Tunnel(#[from] CallerError),
@@ -42,7 +42,7 @@ pub enum ShellError {
 impl ShellError {
     /// The exit code, as of env(1) and its like.
     #[must_use]
-    pub fn code(&self) -> u8 {
+    pub(super) fn code(&self) -> u8 {
         match self {
             Self::Tunnel(_) => 125,
             Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
@@ -55,7 +55,7 @@ impl ShellError {
 ///
 /// # Errors
 /// When there is no tunnel, or no such command.
-pub fn run(args: Args, file: Option<PathBuf>) -> Result<Infallible, ShellError> {
+pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<Infallible, ShellError> {
     enter(file)?;
     let mut words = args.command.into_iter();
     let program = words.next().unwrap_or_else(own_shell);

@@ -13,7 +13,7 @@ use crate::state::{Folder, Keys, Known, State};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Register a machine
-    Add(Add),
+    Add(Box<Add>),
     /// List the targets
     Ls {
         /// As JSON
@@ -64,7 +64,7 @@ pub(super) struct Add {
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
     let (config, state) = site.open().await?;
     let ended = match command {
-        Command::Add(args) => add(args, site, &config, &state, out).await?,
+        Command::Add(args) => add(*args, site, &config, &state, out).await?,
         Command::Ls { json } => list(json, site, &config, &state, out).await?,
         Command::Rm { name } => {
             state.remove_target(&name, &config.targets, site.clock.now()).await?;

@@ -18,7 +18,10 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Every mistake in it, or every test of its own that it fails.
 pub(super) async fn read(path: &Path, state: &State, inventory: &Inventory, clock: &Clock) -> anyhow::Result<Policy> {
     let name = path.display().to_string();
-    let size = tokio::fs::metadata(path).await.with_context(|| format!("{name} cannot be read; 'sallyport init' writes one"))?.len();
+    let size = tokio::fs::metadata(path)
+        .await
+        .with_context(|| format!("{name} cannot be read; 'sallyport init' writes one"))?
+        .len();
     if size > MAX_BYTES {
         bail!("{name} is {size} bytes long, and {MAX_BYTES} is the most");
     }

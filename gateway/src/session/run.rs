@@ -71,8 +71,7 @@ where
     let checkpoints = recording.as_ref().map(|recording| keep_checkpoints(runner, id, recording));
     let (place, ended) = runner.live.enter(id);
     let (standing, _) = watch::channel(Standing::Approaching);
-    let session =
-        Arc::new(Session { id, approach, recording, access: runner.access.clone(), standing, ended });
+    let session = Arc::new(Session { id, approach, recording, access: runner.access.clone(), standing, ended });
     let task = tokio::spawn(broker(Arc::clone(&session)));
     let mut end = supervise(&session, &place, runner.access.clone(), task).await;
     end.gap = end.gap.or(unrecorded);
@@ -95,7 +94,10 @@ impl Runner {
             device: caller.device().name.clone(),
             device_id: Some(caller.device().id),
             source: caller.source().to_string(),
-            target: refusal.target.as_ref().map_or_else(|| origin.destination().ip().to_string(), |target| target.name.clone()),
+            target: refusal
+                .target
+                .as_ref()
+                .map_or_else(|| origin.destination().ip().to_string(), |target| target.name.clone()),
             policy: self.access.revision(),
             recording: None,
             started: now,
