@@ -70,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let live = Live::default();
     let (v4, v6) = state.plan().gateway();
     let gateway = Arc::new(Gateway {
-        vault: Arc::new(ssh::Vault::new(&keys, &config.tailnet.domain, clock.clone())?),
+        vault: Arc::new(ssh::Vault::new(&keys, &config.tailnet.domain, clock.clone())),
         runner: Runner {
             access: Access::new(worlds, clock.clone()),
             store,

@@ -1,48 +1,103 @@
-//! SSH, the seam: what the gateway needs of the broker.
+//! The SSH broker: to the client it is the target, to the target it is a client.
+//!
+//! Two whole SSH connections (RFC 4253) meet here, and everything that RFC 4254 sends over one of them is judged, written
+//! down and sent on over the other: [`greet`] lets the client in, [`reach`] gets to the target meanwhile, [`relay`] carries
+//! one channel, [`observe`] says what is recorded, [`authorize`] alone decides, and [`refuse`] alone tells the client why not.
+//! Forwarding of any kind is refused by name.
+
+mod algorithms;
+mod answers;
+mod authorize;
+mod greet;
+mod observe;
+mod reach;
+mod record;
+mod refuse;
+mod relay;
+mod wire;
 
 use std::sync::Arc;
 
-use sallyport_tailnet::Stream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::clock::Clock;
+use crate::access::Permit;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::state::Keys;
-use crate::target::Target;
 
-/// What every SSH session needs of the gateway's keys: host key, host certificates, the user CA.
-pub struct Vault;
+pub use crate::credentials::Vault;
+pub use greet::Greeting;
+pub use refuse::decline;
 
-impl Vault {
-    /// Prepares the keys for the names under `domain`.
-    ///
-    /// # Errors
-    /// When a key cannot be used.
-    pub fn new(_keys: &Keys, _domain: &str, _clock: Clock) -> anyhow::Result<Self> {
-        Ok(Self)
-    }
-}
-
-/// A client that has sent the beginning of an SSH identification string, and nothing was answered yet.
-pub struct Greeting;
-
-impl Greeting {
-    /// Waits for the first bytes `SSH-` (RFC 4253, section 4.2), bounded in time.
-    ///
-    /// # Errors
-    /// [`Failure::Client`] when they do not come.
-    pub async fn read(_stream: Stream) -> Result<Self, Failure> {
-        Err(Failure::Ours("not built in".into()))
-    }
-}
-
-/// Brokers the connection behind `greeting` for `session`.
+/// Carries one client's connection to its target, until both are done or the gateway ends the session.
 ///
 /// # Errors
-/// Why it ended, unless both sides were done.
-pub async fn serve(_greeting: Greeting, _session: Arc<Session>, _vault: Arc<Vault>) -> Result<(), Failure> {
-    Ok(())
+/// What broke it, for the session's record; the client was told already.
+pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>) -> Result<(), Failure> {
+    // Whatever way this function is left, both connections are cut when it is.
+    let cut = CancellationToken::new();
+    let _guard = cut.clone().drop_guard();
+    let reaching = tokio::spawn(reach::reach(Arc::clone(&session), Arc::clone(&vault), cut.clone()));
+    let reaching = AbortOnDropHandle::new(reaching);
+
+    let client = greet::greet(greeting, &session, &vault, cut).await?;
+    let permit = client.permitted().await?;
+    let entered = enter(reaching, &permit, &session, &vault);
+    let target = tokio::select! {
+        target = entered => target,
+        ending = session.ended() => Err(Failure::Denied(ending.to_string())),
+        () = client.gone() => return Ok(()),
+    };
+    let target = match target {
+        Ok(target) => target,
+        Err(failure) => return Err(client.dismiss(failure, &session).await),
+    };
+
+    let channels = TaskTracker::new();
+    let farewell = relay::Farewell::default();
+    let relays = relay::Relays::new(Arc::clone(&session), permit, target, farewell.clone());
+    let result = loop {
+        tokio::select! {
+            Some(opening) = client.opening() => {
+                channels.spawn(relays.carry(opening));
+            }
+            ending = session.ended() => {
+                farewell.say(&ending.to_string());
+                break Ok(Some(ending.to_string()));
+            }
+            failure = relays.failed() => {
+                let told = failure.told(session.id());
+                farewell.say(&told);
+                break Err((failure, told));
+            }
+            () = client.gone() => break Ok(None),
+        }
+    };
+    channels.close();
+    let _ = timeout(relay::LINGER, channels.wait()).await;
+    relays.leave().await;
+    match result {
+        Ok(None) => Ok(()),
+        Ok(Some(told)) => {
+            client.disconnect(&told).await;
+            Ok(())
+        }
+        Err((failure, told)) => {
+            client.disconnect(&told).await;
+            Err(failure)
+        }
+    }
 }
 
-/// Does the handshake with a caller who was refused, says why in one sentence, and closes.
-pub async fn decline(_greeting: Greeting, _vault: &Vault, _target: Option<&Target>, _why: &Failure) {}
+/// Logs in to the target that is being reached, as the account of `permit`.
+async fn enter(
+    reaching: AbortOnDropHandle<Result<reach::Reached, Failure>>,
+    permit: &Permit,
+    session: &Session,
+    vault: &Vault,
+) -> Result<reach::Target, Failure> {
+    let credential = vault.credential(permit, session.id()).await?;
+    let reached = reaching.await.map_err(|error| Failure::Ours(format!("reaching the target: {error}")))??;
+    reached.enter(permit, credential, session).await
+}

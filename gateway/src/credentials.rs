@@ -1,0 +1,60 @@
+//! What the gateway proves itself with: to targets as an account, to callers as the target that they called.
+//!
+//! A credential for a target is made for one [`Permit`](crate::access::Permit) and lasts minutes. Nothing secret reaches a
+//! log: keys and secrets hide their `Debug`.
+
+mod host;
+mod login;
+
+use std::fmt;
+
+use russh::keys::{PrivateKey, PublicKey};
+
+use crate::clock::Clock;
+use crate::state::Keys;
+
+pub use host::HostProof;
+pub use login::Credential;
+
+/// Holds the gateway's SSH keys. Nobody else signs with them.
+pub struct Vault {
+    user_ca: PrivateKey,
+    host_ca: PrivateKey,
+    host_key: PrivateKey,
+    domain: String,
+    clock: Clock,
+}
+
+impl Vault {
+    /// A vault of the gateway's `keys`; names of targets are also valid below `domain`.
+    pub fn new(keys: &Keys, domain: &str, clock: Clock) -> Self {
+        Self {
+            user_ca: keys.user_ca.clone(),
+            host_ca: keys.host_ca.clone(),
+            host_key: keys.host.clone(),
+            domain: domain.to_owned(),
+            clock,
+        }
+    }
+
+    /// The authority that targets trust for users (`TrustedUserCAKeys`).
+    pub fn user_authority(&self) -> &PublicKey {
+        self.user_ca.public_key()
+    }
+
+    /// The authority that callers trust for hosts (`@cert-authority`).
+    pub fn host_authority(&self) -> &PublicKey {
+        self.host_ca.public_key()
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_second()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! What a target checks: a certificate minted for one session, or a key or password by reference.
+
+use std::sync::Arc;
+
+use russh::keys::ssh_key::certificate::{Builder, CertType};
+use russh::keys::{Algorithm, Certificate, PrivateKey, ssh_key};
+use sallyport_policies::ExecRule;
+use sallyport_recorder::SessionId;
+
+use super::Vault;
+use crate::access::Permit;
+use crate::failure::{Failure, Stage};
+use crate::secrets::{Secret, SecretRef};
+use crate::target::Login;
+
+/// How the gateway logs in to a target, once.
+#[derive(Debug)]
+pub enum Credential {
+    /// A certificate of the gateway's authority, and the key that it is for.
+    Certificate(Arc<PrivateKey>, Box<Certificate>),
+    /// A private key.
+    Key(Arc<PrivateKey>),
+    /// A password.
+    Password(Secret),
+}
+
+impl Credential {
+    /// Its kind, for the recording.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Certificate(..) => "certificate",
+            Self::Key(_) => "key",
+            Self::Password(_) => "password",
+        }
+    }
+}
+
+impl Vault {
+    /// The credential that `permit` gives for `session`.
+    ///
+    /// # Errors
+    /// [`Failure::Target`] when the account's name cannot stand in a certificate, or the secret cannot be had.
+    pub async fn credential(&self, permit: &Permit, session: SessionId) -> Result<Credential, Failure> {
+        let target = permit.target();
+        let refused = |detail: String| Failure::target(&target.name, Stage::Login, detail);
+        match &target.ssh.login {
+            Login::Certificate => self.mint(permit, session),
+            Login::Key(secret) => {
+                let key = PrivateKey::from_openssh(read(secret).await.map_err(refused)?.expose());
+                let key = key.map_err(|error| refused(format!("{secret} is no private key: {error}")))?;
+                match key.is_encrypted() {
+                    true => Err(refused(format!("the key of {secret} has a passphrase: give one without"))),
+                    false => Ok(Credential::Key(Arc::new(key))),
+                }
+            }
+            Login::Password(secret) => Ok(Credential::Password(read(secret).await.map_err(refused)?)),
+        }
+    }
+
+    fn mint(&self, permit: &Permit, session: SessionId) -> Result<Credential, Failure> {
+        let account = permit.account();
+        if !is_plain(account) {
+            let detail = format!("the account {account:?} has characters that a certificate must not carry");
+            return Err(Failure::target(&permit.target().name, Stage::Login, detail));
+        }
+        let pty = permit.capability().shell || permit.capability().exec != ExecRule::None;
+        self.certify(account, &format!("{} session {session}", permit.caller()), pty)
+            .map_err(|error| Failure::Ours(format!("user certificate: {error}")))
+    }
+
+    /// A new key, certified for `account` for the next minutes.
+    fn certify(&self, account: &str, key_id: &str, pty: bool) -> Result<Credential, ssh_key::Error> {
+        let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
+        let now = self.now();
+        let subject = key.public_key().key_data().clone();
+        let mut builder =
+            Builder::new_with_random_nonce(&mut rand::rng(), subject, now.saturating_sub(SKEW), now + LIFETIME)?;
+        builder.serial(rand::random())?.cert_type(CertType::User)?.key_id(key_id)?.valid_principal(account)?;
+        if pty {
+            builder.extension("permit-pty", "")?;
+        }
+        Ok(Credential::Certificate(Arc::new(key), Box::new(builder.sign(&self.user_ca)?)))
+    }
+}
+
+async fn read(secret: &SecretRef) -> Result<Secret, String> {
+    secret.read().await.map_err(|error| error.to_string())
+}
+
+/// Whether a name can be a principal without meaning more than itself to any sshd: a comma, say, separates principals
+/// (CVE-2026-35414).
+fn is_plain(account: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+');
+    (1..=MAX_ACCOUNT).contains(&account.len()) && !account.starts_with('-') && account.chars().all(plain)
+}
+
+/// Longest account name, in bytes: Linux allows 32, directories more.
+const MAX_ACCOUNT: usize = 128;
+/// How far a target's clock may be behind, in seconds.
+const SKEW: u64 = 60;
+/// How long a user certificate holds, in seconds: it is used at once, and once.
+const LIFETIME: u64 = 5 * 60;
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn refuses_principals_that_mean_more_than_themselves() {
+        for (name, account) in [
+            ("two principals", "root,bob"),
+            ("a pattern", "adm*"),
+            ("a space", "root bob"),
+            ("a line break", "root\nbob"),
+            ("an option", "-oProxyCommand"),
+            ("a quote", "a\"b"),
+            ("nothing", ""),
+            ("not ASCII", "r\u{43e}ot"),
+        ] {
+            assert!(!is_plain(account), "{name}");
+        }
+        assert!(is_plain("ubuntu") && is_plain("svc-web.1_x@corp.example"));
+    }
+
+    #[test]
+    fn a_certificate_is_for_one_account_and_some_minutes() {
+        let key = || PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+        let clock = Clock::from_fn(|| Timestamp::from_second(1_800_000_000).unwrap());
+        let vault =
+            Vault { user_ca: key(), host_ca: key(), host_key: key(), domain: "corp.internal".to_owned(), clock };
+        let Ok(Credential::Certificate(_, certificate)) = vault.certify("ubuntu", "alice@example.com", false) else {
+            panic!("no certificate");
+        };
+        assert_eq!(certificate.valid_principals(), ["ubuntu"]);
+        assert_eq!(certificate.key_id(), "alice@example.com");
+        assert_eq!(certificate.valid_before() - certificate.valid_after(), SKEW + LIFETIME);
+        assert!(certificate.extensions().is_empty());
+        let authority = vault.user_authority().fingerprint(Default::default());
+        certificate.validate_at(vault.now(), [&authority]).unwrap();
+        certificate.validate_at(vault.now() + LIFETIME, [&authority]).unwrap_err();
+    }
+}

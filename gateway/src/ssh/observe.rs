@@ -1,0 +1,105 @@
+//! From a message on a channel to the event that is recorded. Pure: no I/O, no clock.
+
+use russh::{ChannelMsg, Sig};
+use sallyport_recorder::Event;
+
+/// The event of what a client asked for on `channel` and was allowed; `terminal` numbers the channel's terminal.
+pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option<Event> {
+    Some(match message {
+        ChannelMsg::RequestPty { term, col_width, row_height, .. } => Event::Pty {
+            channel,
+            terminal,
+            term: term.clone(),
+            width: cells(*col_width),
+            height: cells(*row_height),
+        },
+        ChannelMsg::RequestShell { .. } => Event::Shell { channel },
+        ChannelMsg::Exec { command, .. } => Event::Exec { channel, command: text(command) },
+        ChannelMsg::RequestSubsystem { name, .. } => Event::Subsystem { channel, name: name.clone() },
+        ChannelMsg::SetEnv { variable_name, variable_value, .. } => Event::Environment {
+            channel,
+            name: variable_name.clone(),
+            value: Some(variable_value.clone()),
+            accepted: true,
+        },
+        ChannelMsg::WindowChange { col_width, row_height, .. } => {
+            Event::Window { channel, width: cells(*col_width), height: cells(*row_height) }
+        }
+        ChannelMsg::Signal { signal } => Event::Signal { channel, signal: signal_name(signal) },
+        _ => return None,
+    })
+}
+
+/// The event of what a client asked for on `channel` and was refused.
+pub(super) fn refused(channel: u32, message: &ChannelMsg, why: String) -> Event {
+    let forward = |kind: &str, why: String| Event::ForwardRefused { kind: kind.to_owned(), address: String::new(), why };
+    let what = match message {
+        ChannelMsg::SetEnv { variable_name, .. } => {
+            return Event::Environment { channel, name: variable_name.clone(), value: None, accepted: false };
+        }
+        ChannelMsg::AgentForward { .. } => return forward("agent", why),
+        ChannelMsg::RequestX11 { .. } => return forward("x11", why),
+        ChannelMsg::RequestShell { .. } => "shell".to_owned(),
+        ChannelMsg::Exec { command, .. } => format!("exec {}", text(command)),
+        ChannelMsg::RequestSubsystem { name, .. } => format!("subsystem {name}"),
+        ChannelMsg::Unknown { name, .. } => name.clone(),
+        _ => "request".to_owned(),
+    };
+    Event::Refused { channel: Some(channel), what, why }
+}
+
+/// The event of what the target said on `channel` about its program's end.
+pub(super) fn ended(channel: u32, message: &ChannelMsg) -> Option<Event> {
+    match message {
+        ChannelMsg::ExitStatus { exit_status } => Some(Event::ExitStatus { channel, status: *exit_status }),
+        ChannelMsg::ExitSignal { signal_name: signal, core_dumped, error_message, .. } => Some(Event::ExitSignal {
+            channel,
+            signal: signal_name(signal),
+            core_dumped: *core_dumped,
+            message: error_message.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// Columns or rows; RFC 4254 gives them 32 bits, terminals use 16.
+pub(super) fn cells(count: u32) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+/// A command line as text, cut where a recording's event could not hold it.
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned()
+}
+
+fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.clone(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// Longest command line in an event, in bytes; the longest packet is four times that.
+const MAX_TEXT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_variable_is_recorded_without_its_value() {
+        let message = ChannelMsg::SetEnv {
+            want_reply: false,
+            variable_name: "TOKEN".into(),
+            variable_value: "secret".into(),
+        };
+        let event = refused(3, &message, "no".into());
+        assert_eq!(event, Event::Environment { channel: 3, name: "TOKEN".into(), value: None, accepted: false });
+    }
+
+    #[test]
+    fn signals_are_named_without_sig() {
+        assert_eq!(signal_name(&Sig::TERM), "TERM");
+        assert_eq!(signal_name(&Sig::Custom("WINCH".into())), "WINCH");
+    }
+}

@@ -1,0 +1,318 @@
+//! The target's side: transport and key exchange, begun before the client has said who it wants to be, then the host's
+//! proof, then the login with what the vault gives for the permit.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use russh::client::{self, AuthResult, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, Disconnect, MethodKind, SshId};
+use sallyport_recorder::Event;
+use tokio::time::{Duration, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::wire::Wire;
+use super::{Vault, algorithms};
+use crate::access::Permit;
+use crate::credentials::Credential;
+use crate::failure::{Failure, Stage};
+use crate::session::Session;
+use crate::target::HostIdentity;
+
+/// A target that has proved who it is; nothing of the caller's was sent to it.
+pub(super) struct Reached {
+    handle: Handle<Watch>,
+    target: String,
+    seen: Arc<Seen>,
+    gone: CancellationToken,
+}
+
+/// A target that let the gateway in as one account.
+pub(super) struct Target {
+    handle: Handle<Watch>,
+    name: String,
+    seen: Arc<Seen>,
+    gone: CancellationToken,
+}
+
+/// Opens the transport to the session's target and exchanges keys.
+pub(super) async fn reach(
+    session: Arc<Session>,
+    vault: Arc<Vault>,
+    cut: CancellationToken,
+) -> Result<Reached, Failure> {
+    let target = session.target();
+    let stream = session.dial().await?;
+    let gone = CancellationToken::new();
+    let seen = Arc::new(Seen::default());
+    let watch = Watch {
+        identity: target.ssh.host.clone(),
+        names: vec![target.name.clone(), target.ssh.address.host.clone()],
+        target: target.name.clone(),
+        vault,
+        seen: Arc::clone(&seen),
+        _gone: gone.clone().drop_guard(),
+    };
+    let wire = Wire::new(stream, Vec::new(), cut);
+    let config = Arc::new(config(&target.ssh.host));
+    match timeout(KEX_DEADLINE, client::connect_stream(config, wire, watch)).await {
+        Ok(Ok(handle)) => Ok(Reached { handle, target: target.name.clone(), seen, gone }),
+        Ok(Err(Fault::HostKey(detail))) => Err(Failure::target(&target.name, Stage::HostKey, detail)),
+        Ok(Err(Fault::Protocol(error))) => Err(Failure::target(&target.name, Stage::Protocol, describe(&error))),
+        Err(_) => Err(Failure::target(&target.name, Stage::Protocol, "it did not finish its key exchange in time")),
+    }
+}
+
+impl Reached {
+    /// Logs in as the permit's account.
+    pub(super) async fn enter(
+        mut self,
+        permit: &Permit,
+        credential: Credential,
+        session: &Session,
+    ) -> Result<Target, Failure> {
+        let login = credential.kind();
+        let refusal = match timeout(LOGIN_DEADLINE, self.present(permit.account(), credential)).await {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false)) => Some(self.turned_away(permit.account(), login)),
+            Ok(Err(error)) => Some(self.seen.fault().unwrap_or_else(|| describe(&error))),
+            Err(_) => Some("it did not answer in time".to_owned()),
+        };
+        if let Some(detail) = refusal {
+            return Err(Failure::target(&self.target, Stage::Login, detail));
+        }
+        let connected = Event::TargetConnected {
+            address: session.target().ssh.address.to_string(),
+            host_key: self.seen.host_key.lock().clone(),
+            login: login.to_owned(),
+        };
+        session.record(connected).await?;
+        Ok(Target { handle: self.handle, name: self.target, seen: self.seen, gone: self.gone })
+    }
+
+    async fn present(&mut self, account: &str, credential: Credential) -> Result<bool, russh::Error> {
+        let answer = match credential {
+            Credential::Certificate(key, certificate) => {
+                self.handle.authenticate_openssh_cert(account, key, *certificate).await?
+            }
+            Credential::Key(key) => {
+                let hash = self.rsa_hash(&key).await?;
+                self.handle.authenticate_publickey(account, PrivateKeyWithHashAlg::new(key, hash)).await?
+            }
+            Credential::Password(secret) => match self.handle.authenticate_password(account, secret.expose()).await? {
+                AuthResult::Failure { remaining_methods, .. }
+                    if remaining_methods.contains(&MethodKind::KeyboardInteractive) =>
+                {
+                    return self.converse(account, secret.expose()).await;
+                }
+                answer => answer,
+            },
+        };
+        Ok(answer.success())
+    }
+
+    /// Answers one question with the password (RFC 4256): sshd asks that way where PAM does.
+    async fn converse(&mut self, account: &str, password: &str) -> Result<bool, russh::Error> {
+        use KeyboardInteractiveAuthResponse::{Failure, InfoRequest, Success};
+        let mut answer = self.handle.authenticate_keyboard_interactive_start(account, None).await?;
+        for _ in 0..QUESTIONS {
+            match answer {
+                Success => return Ok(true),
+                Failure { .. } => return Ok(false),
+                InfoRequest { prompts, .. } => {
+                    let responses = prompts.iter().map(|_| password.to_owned()).collect();
+                    answer = self.handle.authenticate_keyboard_interactive_respond(responses).await?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    async fn rsa_hash(&self, key: &PrivateKey) -> Result<Option<HashAlg>, russh::Error> {
+        match key.algorithm().is_rsa() {
+            true => Ok(self.handle.best_supported_rsa_hash().await?.flatten().or(Some(HashAlg::Sha256))),
+            false => Ok(None),
+        }
+    }
+
+    fn turned_away(&self, account: &str, login: &str) -> String {
+        let remedy = match login {
+            "certificate" => "its sshd has to trust the gateway's authority: 'sallyport target ca' prints the line",
+            _ => "check the secret that the target's login names",
+        };
+        format!("{} did not accept the gateway's {login} for {account}; {remedy}", self.target)
+    }
+}
+
+impl Target {
+    /// Opens a session channel.
+    pub(super) async fn open(&self) -> Result<Channel<Msg>, russh::Error> {
+        self.handle.channel_open_session().await
+    }
+
+    /// The failure that the target is to blame for when a channel breaks off.
+    pub(super) fn broke_off(&self) -> Failure {
+        let detail = self.seen.fault().unwrap_or_else(|| "the connection broke off".to_owned());
+        Failure::target(&self.name, Stage::Protocol, detail)
+    }
+
+    /// Resolves when the connection is over.
+    pub(super) async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Says goodbye.
+    pub(super) async fn leave(&self) {
+        let said = self.handle.disconnect(Disconnect::ByApplication, "", "");
+        let _ = timeout(Duration::from_millis(500), said).await;
+    }
+}
+
+/// What was seen of a target.
+#[derive(Debug, Default)]
+struct Seen {
+    host_key: Mutex<String>,
+    fault: Mutex<Option<String>>,
+}
+
+impl Seen {
+    fn fault(&self) -> Option<String> {
+        self.fault.lock().clone()
+    }
+}
+
+/// Checks the host's proof, and notes how the connection ended.
+struct Watch {
+    identity: HostIdentity,
+    names: Vec<String>,
+    target: String,
+    vault: Arc<Vault>,
+    seen: Arc<Seen>,
+    _gone: DropGuard,
+}
+
+/// What ends a target's connection early.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// The protocol, or the transport.
+    #[error("{0}")]
+    Protocol(#[from] russh::Error),
+    /// It is not the host that was registered.
+    #[error("{0}")]
+    HostKey(String),
+}
+
+impl client::Handler for Watch {
+    type Error = Fault;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Fault> {
+        self.check(shown).map_err(Fault::HostKey)?;
+        *self.seen.host_key.lock() = fingerprint(&shown.public_key());
+        Ok(true)
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Fault>) -> Result<(), Fault> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(info) => {
+                *self.seen.fault.lock() = Some(format!("it disconnected: {}", info.message));
+                Ok(())
+            }
+            DisconnectReason::Error(fault) => {
+                let text = match &fault {
+                    Fault::Protocol(error) => describe(error),
+                    Fault::HostKey(detail) => detail.clone(),
+                };
+                *self.seen.fault.lock() = Some(text);
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// Is this the host that was registered?
+    fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
+        match (&self.identity, shown) {
+            (HostIdentity::Keys(keys), shown) => {
+                let key = shown.public_key();
+                match keys.iter().any(|known| known.key_data() == key.key_data()) {
+                    true => Ok(()),
+                    false => Err(self.changed(keys.iter().map(fingerprint).collect::<Vec<_>>().join(" or "), &key)),
+                }
+            }
+            (HostIdentity::Authority(authority), PublicKeyOrCertificate::Certificate(certificate)) => {
+                self.certified(authority, certificate)
+            }
+            (HostIdentity::Authority(authority), shown) => {
+                let expected = format!("a certificate of {}", fingerprint(authority));
+                Err(self.changed(expected, &shown.public_key()))
+            }
+        }
+    }
+
+    fn certified(&self, authority: &PublicKey, certificate: &Certificate) -> Result<(), String> {
+        let expected = authority.fingerprint(HashAlg::Sha256);
+        let names = certificate.valid_principals();
+        let named = names.is_empty() || names.iter().any(|name| self.names.contains(name));
+        let valid = certificate.cert_type() == CertType::Host
+            && certificate.critical_options().is_empty()
+            && certificate.validate_at(self.vault.now(), [&expected]).is_ok();
+        match valid && named {
+            true => Ok(()),
+            false => Err(format!(
+                "the host certificate of {} is not valid for {}: expected one of {expected}, found one of {} for {}",
+                self.target,
+                self.names.join(" or "),
+                certificate.signature_key().fingerprint(HashAlg::Sha256),
+                names.join(", "),
+            )),
+        }
+    }
+
+    fn changed(&self, expected: String, found: &PublicKey) -> String {
+        format!(
+            "THE HOST KEY OF {} HAS CHANGED: expected {expected}, found {} ({}). Somebody may be in between. If the host \
+             was installed anew, an operator registers its new key with 'sallyport target add' or in sallyport.toml",
+            self.target,
+            fingerprint(found),
+            found.algorithm(),
+        )
+    }
+}
+
+fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// A transport's or protocol's error, in words for whoever has to mend the target.
+fn describe(error: &russh::Error) -> String {
+    match error {
+        russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError | russh::Error::RecvError => {
+            "it closed the connection".to_owned()
+        }
+        russh::Error::IO(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it closed the connection".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn config(identity: &HostIdentity) -> client::Config {
+    client::Config {
+        client_id: SshId::Standard(concat!("SSH-2.0-Sallyport_", env!("CARGO_PKG_VERSION")).into()),
+        preferred: algorithms::for_target(identity),
+        window_size: super::relay::WINDOW,
+        keepalive_interval: Some(super::relay::KEEPALIVE),
+        keepalive_max: super::relay::KEEPALIVES,
+        inactivity_timeout: Some(super::relay::SILENCE),
+        ..client::Config::default()
+    }
+}
+
+/// How long a target may take from its greeting to its keys.
+const KEX_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a target may take to log the gateway in.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(15);
+/// Rounds of questions that are answered with a password: the password itself, and an empty last word of PAM's.
+const QUESTIONS: usize = 3;
