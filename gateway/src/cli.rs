@@ -8,17 +8,21 @@ mod caller;
 mod demo;
 mod device;
 mod expiry;
+mod export;
 mod flows;
 mod init;
 mod ls;
 mod out;
 mod policy;
 mod proxy;
+mod recordings;
+mod replay;
 mod scan;
 mod sessions;
 mod shell;
 mod target;
 mod up;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,6 +86,12 @@ enum Command {
     /// List sessions, show one, or end it
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// Play a session
+    Replay(replay::Args),
+    /// Write a session as an asciicast, as text, or as JSON lines
+    Export(export::Args),
+    /// Prove a recording, or say which byte of it is wrong
+    Verify(verify::Args),
     /// List connections on the tailnet, allowed or not
     #[command(subcommand)]
     Flows(flows::Command),
@@ -171,6 +181,9 @@ impl Command {
             Self::Target(command) => target::run(command, site, out).await,
             Self::Ls(args) => ls::run(args, site, out).await,
             Self::Sessions(command) => sessions::run(command, site, out).await,
+            Self::Replay(args) => replay::run(&args, site, out),
+            Self::Export(args) => export::run(&args, site, out),
+            Self::Verify(args) => verify::run(args, site, out).await,
             Self::Flows(command) => flows::run(command, site, out).await,
         }
     }

@@ -39,6 +39,11 @@ impl Out {
         Ok(writeln!(self.results, "{}", harmless(text))?)
     }
 
+    /// Where results go, for a command that writes a stream of them and has made them harmless itself.
+    pub(super) fn results(&mut self) -> &mut dyn Write {
+        &mut self.results
+    }
+
     /// Something for the person beside the result.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! `sallyport sessions`: find them again, show one, end one.
 
+use sallyport_replay::reel::Reel;
+use sallyport_replay::show::Summary;
+
 use super::{BadInput, Ended, Out, Site, expiry};
 use crate::admin;
 use crate::state::{SessionFilter, SessionRow};
@@ -105,6 +108,9 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
         }
         _ => "still going on".to_owned(),
     };
+    // A recording that cannot be read is for `verify` to explain; what the state knows is shown all the same.
+    let details =
+        session.recording.as_ref().and_then(|folder| Reel::open(folder).ok()).map(|reel| Summary::of(&reel).details());
     let recording = session.recording.as_ref().map(|folder| folder.display().to_string());
     let lines = [
         ("session", session.id.to_string()),
@@ -120,6 +126,9 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
     ];
     for (name, value) in lines {
         out.line(format!("{name:<10} {value}").trim_end())?;
+    }
+    if let Some(details) = details {
+        out.line(details.trim_end())?;
     }
     Ok(Ended::Yes)
 }
