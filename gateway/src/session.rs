@@ -38,6 +38,8 @@ pub struct Session {
 enum Standing {
     /// The caller may open a transport; the account is not known yet.
     Approaching,
+    /// The account that the caller asked for last is not for them.
+    Refused { account: String },
     /// The caller is in as this account.
     Permitted { account: String, rule: String, recording: RecordingRule },
 }
@@ -76,7 +78,7 @@ impl Session {
     /// [`Failure::Denied`] with the sentence for the caller, [`Failure::Recording`] when this account has to be recorded
     /// and the recording is not there.
     pub fn authorize(&self, account: &str) -> Result<Permit, Failure> {
-        self.standing.send_replace(Standing::Approaching);
+        self.standing.send_replace(Standing::Refused { account: account.to_owned() });
         let permit = self.access.permit_ssh(&self.approach, account)?;
         if self.recording.is_none() && permit.recording() == RecordingRule::Required {
             return Err(Failure::Recording("it could not be opened".into()));
@@ -112,7 +114,7 @@ impl Session {
     /// What the policy asks of the recording, as far as the account is known.
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {
-            Standing::Approaching => self.approach.recording(),
+            Standing::Approaching | Standing::Refused { .. } => self.approach.recording(),
             Standing::Permitted { recording, .. } => *recording,
         }
     }
@@ -126,16 +128,18 @@ impl Session {
         }
     }
 
-    /// The account that was permitted and the rule that did, for the list of sessions.
-    fn permitted(&self) -> Option<(String, String)> {
+    /// The account that was asked for last and, where it was permitted, the rule, for the list of sessions.
+    fn asked(&self) -> Option<(String, Option<String>)> {
         match &*self.standing.borrow() {
             Standing::Approaching => None,
-            Standing::Permitted { account, rule, .. } => Some((account.clone(), rule.clone())),
+            Standing::Refused { account } => Some((account.clone(), None)),
+            Standing::Permitted { account, rule, .. } => Some((account.clone(), Some(rule.clone()))),
         }
     }
 
+    /// The account that was permitted.
     fn account(&self) -> Option<String> {
-        self.permitted().map(|(account, _rule)| account)
+        self.asked().and_then(|(account, rule)| rule.map(|_rule| account))
     }
 }
 

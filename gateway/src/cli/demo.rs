@@ -49,7 +49,7 @@ async fn tell(stage: &Stage, out: &mut Out) -> anyhow::Result<()> {
     stage.start_gateway(out).await?;
 
     act(out, "3. Alice's laptop: a WireGuard device, enrolled once")?;
-    stage.show(out, "sallyport device add --user alice@example.com --name laptop > laptop.conf").await?;
+    stage.show(out, "sallyport device add --user alice@example.com --name laptop --out laptop.conf").await?;
     stage.write("ssh_config", &ssh_config(stage, &me))?;
     stage.show(out, "sallyport ls > known_hosts && cat known_hosts    # one line ends all host-key questions").await?;
 
@@ -103,7 +103,7 @@ fn policy(me: &str) -> String {
 fn ssh_config(stage: &Stage, me: &str) -> String {
     format!(
         "Host web1\n  User {me}\n\nHost *\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  \
-         BatchMode yes\n  IdentityFile none\n  IdentityAgent none\n  LogLevel ERROR\n",
+         BatchMode yes\n  IdentityFile none\n  IdentityAgent none\n",
         stage.path("known_hosts")
     )
 }

@@ -1,5 +1,10 @@
 //! `sallyport device`: enrol, list, remove, expire.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 use sallyport_tailnet::{PresharedKey, PrivateKey, PublicKey};
 
@@ -57,6 +62,9 @@ pub(super) struct Add {
     /// Print a QR code for a phone in place of the file
     #[arg(long)]
     qr: bool,
+    /// Write the file here, readable by you alone, in place of printing it
+    #[arg(long, value_name = "FILE", conflicts_with = "qr")]
+    out: Option<PathBuf>,
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
@@ -83,7 +91,29 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
     Ok(Ended::Yes)
 }
 
+/// Refuses early what [`written`] would refuse after the device was enrolled.
+fn is_free(path: &Path) -> anyhow::Result<()> {
+    match path.exists() {
+        true => Err(BadInput(format!("{} is there already: name another file", path.display())).into()),
+        false => Ok(()),
+    }
+}
+
+/// Writes the device's file, which holds its private key.
+fn written(path: &Path, file: &str) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut opened| opened.write_all(file.as_bytes()));
+    written.with_context(|| {
+        format!(
+            "the device is enrolled, but {} could not be written: run `sallyport device rm`, and try again",
+            path.display()
+        )
+    })
+}
+
 async fn add(args: Add, site: &Site, config: &Config, state: &State, out: &mut Out) -> anyhow::Result<()> {
+    args.out.as_deref().map_or(Ok(()), is_free)?;
     let owner = owner(args.user, args.tags)?;
     let expires = match (&args.expires, &owner) {
         (Some(text), _) => expires(text, site)?,
@@ -113,9 +143,12 @@ async fn add(args: Add, site: &Site, config: &Config, state: &State, out: &mut O
         endpoint: &endpoint,
     };
     let file = file.to_string();
-    match args.qr {
-        true => out.line(&qr_code(&file).context("the file does not fit into a QR code: leave --qr out")?)?,
-        false => out.line(file.trim_end())?,
+    match &args.out {
+        Some(path) => written(path, &file)?,
+        None if args.qr => {
+            out.line(&qr_code(&file).context("the file does not fit into a QR code: leave --qr out")?)?
+        }
+        None => out.line(file.trim_end())?,
     }
     let until = expires.map_or_else(|| "and does not expire".to_owned(), |at| format!("until {}", expiry::shown(at)));
     out.note(&format!("{} is enrolled {until}; its owner is {}", enrolled.device.name, enrolled.device.owner))?;

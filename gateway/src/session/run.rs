@@ -190,8 +190,8 @@ async fn close_row(
     outcome: Outcome,
     reason: &str,
 ) -> Result<(), StateError> {
-    if let Some((account, rule)) = session.permitted() {
-        runner.state.session_permitted(session.id, &account, &rule).await?;
+    if let Some((account, rule)) = session.asked() {
+        runner.state.session_asked(session.id, &account, rule.as_deref()).await?;
     }
     runner.state.session_ended(session.id, at, outcome.as_str(), reason).await
 }

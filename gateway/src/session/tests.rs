@@ -164,7 +164,7 @@ async fn a_denied_account_leaves_the_earlier_permit_behind() {
         })
         .await;
     assert_eq!(outcome(&row).0, "denied");
-    assert_eq!(row.account, None);
+    assert_eq!((row.account.as_deref(), row.rule), (Some("root"), None));
 }
 
 #[tokio::test]

@@ -80,7 +80,8 @@ pub(super) fn authorize(permit: &Permit, request: Request<'_>) -> Result<Channel
     let capability = permit.capability();
     let target = &permit.target().name;
     let account = permit.account();
-    let missing = |what: &str| format!("{what} on {target} as {account} is not allowed: {} does not give it", permit.rule());
+    let missing =
+        |what: &str| format!("{what} on {target} as {account} is not allowed: {} does not give it", permit.rule());
     let files = capability.sftp.download && capability.sftp.upload;
     let allowed = match request {
         Request::Pty | Request::Signal | Request::Window => Ok(()),
@@ -108,7 +109,7 @@ pub(super) fn authorize(permit: &Permit, request: Request<'_>) -> Result<Channel
 }
 
 /// Whether a command line is scp's own other end (`scp -t`, `scp -f`).
-pub(super) fn is_scp(command: &[u8]) -> bool {
+fn is_scp(command: &[u8]) -> bool {
     let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let program = words.next().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
     let far_end = |word: &[u8]| word.starts_with(b"-") && word.iter().any(|flag| matches!(flag, b't' | b'f'));

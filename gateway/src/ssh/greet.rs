@@ -131,7 +131,14 @@ pub(super) async fn greet(
     let proof = vault.host_proof(Some(session.target()))?;
     let name = greeting.client().to_owned();
     let running = greeting.begin(proof, doorkeeper, cut).await?;
-    Ok(Client { handle: running.handle(), verdicts: Mutex::new(verdicts), openings: Mutex::new(openings), gone, name, session: Arc::clone(session) })
+    Ok(Client {
+        handle: running.handle(),
+        verdicts: Mutex::new(verdicts),
+        openings: Mutex::new(openings),
+        gone,
+        name,
+        session: Arc::clone(session),
+    })
 }
 
 impl Client {

@@ -6,13 +6,9 @@ use sallyport_recorder::Event;
 /// The event of what a client asked for on `channel` and was allowed; `terminal` numbers the channel's terminal.
 pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option<Event> {
     Some(match message {
-        ChannelMsg::RequestPty { term, col_width, row_height, .. } => Event::Pty {
-            channel,
-            terminal,
-            term: term.clone(),
-            width: cells(*col_width),
-            height: cells(*row_height),
-        },
+        ChannelMsg::RequestPty { term, col_width, row_height, .. } => {
+            Event::Pty { channel, terminal, term: term.clone(), width: cells(*col_width), height: cells(*row_height) }
+        }
         ChannelMsg::RequestShell { .. } => Event::Shell { channel },
         ChannelMsg::Exec { command, .. } => Event::Exec { channel, command: text(command) },
         ChannelMsg::RequestSubsystem { name, .. } => Event::Subsystem { channel, name: name.clone() },
@@ -32,7 +28,8 @@ pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option
 
 /// The event of what a client asked for on `channel` and was refused.
 pub(super) fn refused(channel: u32, message: &ChannelMsg, why: String) -> Event {
-    let forward = |kind: &str, why: String| Event::ForwardRefused { kind: kind.to_owned(), address: String::new(), why };
+    let forward =
+        |kind: &str, why: String| Event::ForwardRefused { kind: kind.to_owned(), address: String::new(), why };
     let what = match message {
         ChannelMsg::SetEnv { variable_name, .. } => {
             return Event::Environment { channel, name: variable_name.clone(), value: None, accepted: false };
@@ -88,11 +85,8 @@ mod tests {
 
     #[test]
     fn a_refused_variable_is_recorded_without_its_value() {
-        let message = ChannelMsg::SetEnv {
-            want_reply: false,
-            variable_name: "TOKEN".into(),
-            variable_value: "secret".into(),
-        };
+        let message =
+            ChannelMsg::SetEnv { want_reply: false, variable_name: "TOKEN".into(), variable_value: "secret".into() };
         let event = refused(3, &message, "no".into());
         assert_eq!(event, Event::Environment { channel: 3, name: "TOKEN".into(), value: None, accepted: false });
     }

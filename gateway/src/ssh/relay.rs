@@ -299,9 +299,7 @@ impl Passage<'_> {
             }
             ChannelMsg::WindowChange { col_width, row_height, .. } => {
                 return match self.reel.get() {
-                    Some(reel) => {
-                        reel.resize(session, observe::cells(*col_width), observe::cells(*row_height)).await
-                    }
+                    Some(reel) => reel.resize(session, observe::cells(*col_width), observe::cells(*row_height)).await,
                     None => Ok(()),
                 };
             }
@@ -313,7 +311,6 @@ impl Passage<'_> {
                 let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
                 Reel::terminal(session, number, header).await?
             }
-            (None, Some(command)) if authorize::is_scp(command) => Reel::Nothing,
             (None, _) => Reel::command(session, self.number).await?,
         };
         let _ = self.reel.set(reel);

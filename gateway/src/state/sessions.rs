@@ -110,11 +110,11 @@ impl State {
         Ok(())
     }
 
-    /// Notes which account a session was permitted, and by which rule.
+    /// Notes which account a session asked for, and the rule that permitted it, if one did.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn session_permitted(&self, id: SessionId, account: &str, rule: &str) -> Result<(), StateError> {
+    pub async fn session_asked(&self, id: SessionId, account: &str, rule: Option<&str>) -> Result<(), StateError> {
         sqlx::query("UPDATE sessions SET account = ?2, rule = ?3 WHERE id = ?1")
             .bind(id.to_string())
             .bind(account)

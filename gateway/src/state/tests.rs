@@ -187,7 +187,7 @@ async fn sessions_are_found_by_what_is_asked() {
     for session in &sessions {
         state.session_opened(session).await.unwrap();
     }
-    state.session_permitted(sessions[0].id, "ubuntu", "ssh[0]").await.unwrap();
+    state.session_asked(sessions[0].id, "ubuntu", Some("ssh[0]")).await.unwrap();
     state.session_ended(sessions[0].id, at(15), "completed", "done").await.unwrap();
     state.session_ended(sessions[0].id, at(16), "failed", "twice").await.unwrap();
     let all = SessionFilter::default();
