@@ -108,6 +108,10 @@ async fn hold(file: &DeviceFile, fingerprint: u64, place: &Place) -> Result<(), 
             }
             Some(served) = users.join_next() => linger = served.unwrap_or(IDLE),
             () = tokio::time::sleep(linger), if users.is_empty() => {
+                if !place.socket().exists() {
+                    // The folder was cleared away, so nobody can join any more.
+                    return Ok(());
+                }
                 // Whoever is about to join holds the lock; whoever has connected by now is let in.
                 let Some(_lock) = place.try_lock() else { continue };
                 match listener.get_ref().accept() {

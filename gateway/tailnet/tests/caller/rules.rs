@@ -33,13 +33,14 @@ pub(crate) fn run_all(filter: &str) -> bool {
 
 type Rule = fn(&World);
 
-const RULES: [(&str, Rule); 7] = [
+const RULES: [(&str, Rule); 8] = [
     ("resolves_the_tailnets_names_and_no_others", resolves_names),
     ("reaches_targets_over_ipv4_and_ipv6", reaches_targets),
     ("stays_the_same_person_in_the_same_folder", stays_the_same_person),
     ("ends_as_the_command_ends", ends_as_the_command_ends),
     ("shares_one_tunnel_and_closes_it_after_the_last_user", shares_one_tunnel),
     ("keeps_the_tunnel_for_what_the_command_left_behind", keeps_the_tunnel_for_children),
+    ("leaves_when_its_folder_is_cleared_away", leaves_when_its_folder_is_gone),
     ("says_who_did_not_answer_and_lets_the_file_be_mended", says_who_did_not_answer),
 ];
 
@@ -93,6 +94,17 @@ fn keeps_the_tunnel_for_children(world: &World) {
     world.wait_until_closed();
 }
 
+fn leaves_when_its_folder_is_gone(world: &World) {
+    assert_eq!(world.run("true").status.code(), Some(0));
+    assert_eq!(world.tunnels(), 1);
+    fs::remove_dir_all(world.folder.path().join("sallyport")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while world.tunnels() > 0 {
+        assert!(Instant::now() < deadline, "the tunnel stayed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn says_who_did_not_answer(world: &World) {
     let file = world.folder.path().join("device.conf");
     let good = fs::read_to_string(&file).unwrap();
@@ -130,6 +142,16 @@ impl World {
     fn socket(&self) -> Option<PathBuf> {
         let places = fs::read_dir(self.folder.path().join("sallyport")).unwrap();
         places.flatten().map(|place| place.path().join("socket")).find(|path| Path::exists(path))
+    }
+
+    /// How many tunnels of this folder run.
+    fn tunnels(&self) -> usize {
+        let mark = format!("XDG_RUNTIME_DIR={}\0", self.folder.path().display());
+        let is_ours = |process: &fs::DirEntry| {
+            let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
+            read("cmdline").contains("__tunnel") && read("environ").contains(&mark)
+        };
+        fs::read_dir("/proc").unwrap().flatten().filter(is_ours).count()
     }
 
     fn wait_until_closed(&self) {
