@@ -30,7 +30,7 @@ pub(super) enum ShellError {
     #[error(transparent)]
     Tunnel(#[from] CallerError),
     /// The command cannot be run.
-    #[error("cannot run {}: {source}", program.display())]
+    #[error("cannot run {}", program.display())]
     Command {
         /// Its name.
         program: OsString,

@@ -28,7 +28,7 @@ pub(super) fn enter(network: &OwnedFd, user: Option<&OwnedFd>, place: &Place) ->
         .map_err(step("keep mounts to ourselves"))?;
     if !Path::new(RESOLV_CONF).exists() {
         let missing = "it is missing, or a link to nowhere: create an empty one for the tailnet's to lie over";
-        return Err(CallerError::Enter { step: RESOLV_CONF.to_owned(), source: io::Error::other(missing) });
+        return Err(CallerError::Enter { step: RESOLV_CONF.to_owned(), cause: io::Error::other(missing) });
     }
     lay_over(&place.resolv_conf(), RESOLV_CONF)?;
     if Path::new(NSSWITCH).exists() {
@@ -72,7 +72,7 @@ fn nsswitch(text: &str) -> String {
 
 fn step(name: &str) -> impl FnOnce(nix::Error) -> CallerError {
     let step = name.to_owned();
-    move |error| CallerError::Enter { step, source: error.into() }
+    move |error| CallerError::Enter { step, cause: error.into() }
 }
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";

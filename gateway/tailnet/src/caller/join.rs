@@ -50,7 +50,7 @@ fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError>
             Ok(socket) => socket,
             Err(_nobody_there) => {
                 start(text)?;
-                connect(place).map_err(|source| CallerError::Place { path: place.socket(), source })?
+                connect(place).map_err(|cause| CallerError::Place { path: place.socket(), cause })?
             }
         }
     };

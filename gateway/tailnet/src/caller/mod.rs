@@ -46,12 +46,12 @@ pub enum CallerError {
         reason: String,
     },
     /// The folder in which users of one device meet.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Place {
         /// The file or folder.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The background process could not start, or has ended.
     #[error("the tunnel could not be opened: {0}")]
@@ -66,12 +66,12 @@ pub enum CallerError {
         endpoint: String,
     },
     /// A step on the way into the namespace.
-    #[error("could not enter the tunnel's namespace: {step}: {source}")]
+    #[error("could not enter the tunnel's namespace: {step}: {cause}")]
     Enter {
         /// Which step.
         step: String,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 

@@ -24,8 +24,8 @@ impl Place {
         let name: String = key.as_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let place = Self { folder: base.join(name) };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&place.folder);
-        made.map_err(|source| place.failed(&place.folder, source))?;
-        let metadata = fs::symlink_metadata(&place.folder).map_err(|source| place.failed(&place.folder, source))?;
+        made.map_err(|cause| place.failed(&place.folder, cause))?;
+        let metadata = fs::symlink_metadata(&place.folder).map_err(|cause| place.failed(&place.folder, cause))?;
         if metadata.uid() != Uid::effective().as_raw() || metadata.mode() & 0o077 != 0 || !metadata.is_dir() {
             let foreign = io::Error::other("it must be a folder of yours alone: remove it, and it is made again");
             return Err(place.failed(&place.folder, foreign));
@@ -57,7 +57,7 @@ impl Place {
     pub(super) fn log(&self) -> Result<File, CallerError> {
         let path = self.folder.join("log");
         let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        opened.map_err(|source| self.failed(&path, source))
+        opened.map_err(|cause| self.failed(&path, cause))
     }
 
     /// Whoever holds this may start a tunnel or let it leave. Waits for it.
@@ -74,16 +74,16 @@ impl Place {
     fn lock_file(&self) -> Result<File, CallerError> {
         let path = self.folder.join("lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        opened.map_err(|source| self.failed(&path, source))
+        opened.map_err(|cause| self.failed(&path, cause))
     }
 
     /// Puts a file here that everybody inside may read.
     pub(super) fn write(&self, path: &Path, text: &str) -> Result<(), CallerError> {
-        fs::write(path, text).map_err(|source| self.failed(path, source))
+        fs::write(path, text).map_err(|cause| self.failed(path, cause))
     }
 
-    fn failed(&self, path: &Path, source: io::Error) -> CallerError {
-        CallerError::Place { path: path.to_owned(), source }
+    fn failed(&self, path: &Path, cause: io::Error) -> CallerError {
+        CallerError::Place { path: path.to_owned(), cause }
     }
 }
 
