@@ -89,7 +89,7 @@ fn each_kind_of_mistake_is_told_with_its_place() {
         ("recordings", "[state]\nrecordings = \"s3://x\"\n".into(), "sallyport.toml:2:14: ", "file:state/"),
         ("name", "[[target]]\nname = \"Web_1\"\n".into(), "sallyport.toml:2:8: ", "cannot be a name"),
         ("no ssh", "[[target]]\nname = \"web1\"\n".into(), "sallyport.toml:1:1: ", "missing field `ssh`"),
-        ("tag", "[[target]]\nname = \"web1\"\ntags = [\"prod\"]\n".into(), "sallyport.toml:3:9: ", "tag:prod"),
+        ("tag", "[[target]]\nname = \"web1\"\ntags = [\"prod\"]\n".into(), "sallyport.toml:3:8: ", "tag:prod"),
         ("address", target(&format!("{{ address = \"h:x\", {key} }}")), "sallyport.toml:3:19: ", "host:port"),
         ("no identity", ssh("login = \"certificate\""), "sallyport.toml:3:7: ", "give host_key"),
         ("two identities", ssh(&format!("{key}, host_ca = \"{KEY}\"")), "sallyport.toml:3:7: ", "not both"),
