@@ -142,6 +142,10 @@ fn a_second_gateway_on_the_same_state_is_refused() {
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo first"]).ok(), "first\n", "the first one is unharmed");
 }
 
+fn address(found: &str) -> &str {
+    found.split_whitespace().next().unwrap_or_default()
+}
+
 fn local_sum(bytes: &[u8]) -> String {
     run(std::process::Command::new("cksum"), bytes).ok()
 }

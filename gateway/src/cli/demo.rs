@@ -51,7 +51,9 @@ async fn tell(stage: &Stage, out: &mut Out) -> anyhow::Result<()> {
     act(out, "3. Alice's laptop: a WireGuard device, enrolled once")?;
     stage.show(out, "sallyport device add --user alice@example.com --name laptop --out laptop.conf").await?;
     stage.write("ssh_config", &ssh_config(stage, &me))?;
-    stage.show(out, "sallyport ls > known_hosts && cat known_hosts    # one line ends all host-key questions").await?;
+    stage
+        .show(out, "sallyport ls 2> /dev/null | grep cert-authority | tee known_hosts    # ends host-key questions")
+        .await?;
 
     act(out, "4. She uses it: stock ssh and scp, by name; no key, no password, no question")?;
     out.line("`sallyport shell` is her side without root; a phone or laptop would use any WireGuard client.")?;

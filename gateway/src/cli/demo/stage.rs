@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
@@ -28,6 +29,8 @@ impl Stage {
     /// Makes the folder. From now on, what the demo's commands leave running becomes this process's child.
     pub(super) fn set() -> anyhow::Result<Self> {
         prctl::set_child_subreaper(true).context("this system cannot keep track of the demo's processes")?;
+        // A device's file is a secret: what the demo's commands write is for its owner alone.
+        umask(Mode::from_bits_truncate(0o077));
         let folder = tempfile::Builder::new().prefix("sallyport-demo-").tempdir()?;
         for inside in ["run", "bin"] {
             std::fs::create_dir(folder.path().join(inside))?;
