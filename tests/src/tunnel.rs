@@ -38,11 +38,8 @@ fn the_resolver_answers_for_targets_and_refuses_other_names() {
     let six = lookup("ahostsv6", "web1").ok();
     assert!(four.starts_with("100."), "{four}");
     assert!(six.starts_with("fd"), "{six}");
-    assert_eq!(
-        four,
-        lookup("ahostsv4", "WEB1.corp.internal").ok(),
-        "the same address under its full name, in any case"
-    );
+    let full = lookup("ahostsv4", "WEB1.corp.internal").ok();
+    assert_eq!(address(&four), address(&full), "the same address under its full name, in any case");
     assert_ne!(lookup("ahosts", "nosuch.corp.internal").code, 0);
     assert_ne!(lookup("ahosts", "example.com").code, 0);
 }
@@ -59,8 +56,8 @@ fn a_client_that_moves_to_another_address_keeps_its_session() {
     let mut wg = alice.wg("set");
     wg.args(["listen-port", "44444"]);
     let _set = run(wg, b"").ok();
-    alice.namespace().ip(&["address", "add", "10.200.0.77/24", "dev", "out"]);
     alice.namespace().ip(&["address", "del", "10.200.0.2/24", "dev", "out"]);
+    alice.namespace().ip(&["address", "add", "10.200.0.77/24", "dev", "out"]);
     alice.namespace().ip(&["route", "replace", "10.200.255.1", "via", "10.200.0.1"]);
     talk.say("there");
     talk.expect("after there");
@@ -100,6 +97,7 @@ fn removing_a_device_ends_its_sessions_at_once() {
         "ServerAliveInterval=1",
         "-o",
         "ServerAliveCountMax=2",
+        "-tt",
         "ubuntu@web1",
         "echo up; sleep 1234567",
     ]);
@@ -110,13 +108,14 @@ fn removing_a_device_ends_its_sessions_at_once() {
     wait_until("the session is in the list, ended", || {
         !world.sallyport(&["sessions", "ls", "--json", "--outcome", "revoked"]).ok().contains("[]")
     });
-    assert!(!world.web1.runs("sleep 1234567"), "the command on the target ended with it");
+    // With a terminal, so that the target's sshd ends the command when its connection goes, as it does for anybody.
+    wait_until("the command on the target has ended with it", || !world.web1.runs("sleep 1234567"));
 }
 
 #[test]
 fn the_packet_backend_serves_where_no_tun_can_be_opened() {
     let world = World::start(Setup { tailnet: "backend = \"packet\"".into(), ..Setup::default() });
-    assert!(world.gateway().printed().contains("AF_PACKET"), "{}", world.gateway().printed());
+    assert!(world.gateway().printed().contains("packet socket"), "{}", world.gateway().printed());
     let alice = world.caller("alice@example.com", "laptop");
     for family in ["-4", "-6"] {
         let sum = alice.ssh_with(&[family, "ubuntu@web1", "cksum"], &vec![b'x'; 5_000_000]).ok();

@@ -130,7 +130,7 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
 
 /// A little work in a terminal, slow enough that its replay shows it happen.
 const TERMINAL_WORK: &str =
-    "for part in kernel system user; do printf \"\\033[32m%s\\033[0m is well\\n\" $part; sleep 0.4; done; stty size";
+    "for part in kernel system user; do printf \"\\033[32m%s\\033[0m is well\\n\" $part; sleep 0.4; done; tty";
 
 const OPENING: &str = "\
 This is Sallyport on your machine: a target, the gateway, and a caller, all of it real and all of it thrown away again.

@@ -219,7 +219,8 @@ const SSHD: &str = "exec $(command -v sshd) -D -e -f sshd_config";
 
 /// The same without a trace in the machine's /run and /var/log: root's sshd would keep its folder and log of logins there.
 const SSHD_AS_ROOT: &str = "exec unshare --mount sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/sshd && \
-                            mount -t tmpfs tmpfs /var/log && exec $(command -v sshd) -D -e -f sshd_config'";
+                            mount -t tmpfs tmpfs /var/log && touch /var/log/lastlog /var/log/wtmp && \
+                            exec $(command -v sshd) -D -e -f sshd_config'";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(20);
