@@ -5,6 +5,7 @@
 //! [`Failure::told`] into its own bytes; nothing else does.
 
 use std::fmt;
+use std::time::Duration;
 
 use sallyport_recorder::SessionId;
 use thiserror::Error;
@@ -94,6 +95,12 @@ pub enum Ending {
     /// The permit's time is over.
     #[error("the device's key has expired: enrol it again")]
     Expired,
+    /// The permit's longest duration is over.
+    #[error("a session may last {} here at the most", said(*.0))]
+    Overran(Duration),
+    /// Nothing came from either side for as long as the permit allows.
+    #[error("the session was idle for {}", said(*.0))]
+    Idle(Duration),
     /// The required recording cannot be written any more.
     #[error("this session must be recorded, and its recording cannot be written any more")]
     RecordingFailed,
@@ -103,4 +110,9 @@ pub enum Ending {
     /// The gateway is going down.
     #[error("the gateway is shutting down")]
     Shutdown,
+}
+
+/// A length of time for a person to read, such as `1h 30m`.
+fn said(length: Duration) -> String {
+    jiff::SignedDuration::try_from(length).map_or_else(|_| "a long time".to_owned(), |length| format!("{length:#}"))
 }

@@ -5,6 +5,7 @@
 //! the gateway holds: it alone races the broker against revocation, expiry, a failed recording, an operator and shutdown.
 
 mod dial;
+mod limits;
 mod live;
 mod run;
 
@@ -20,6 +21,7 @@ use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
 
+use limits::{Activity, Limits};
 pub use live::Live;
 pub use run::{Runner, run};
 
@@ -30,6 +32,7 @@ pub struct Session {
     recording: Option<Recording>,
     access: Access,
     standing: watch::Sender<Standing>,
+    activity: Activity,
     ended: watch::Receiver<Option<Ending>>,
 }
 
@@ -41,7 +44,7 @@ enum Standing {
     /// The account that the caller asked for last is not for them.
     Refused { account: String },
     /// The caller is in as this account.
-    Permitted { account: String, rule: String, recording: RecordingRule },
+    Permitted { account: String, rule: String, recording: RecordingRule, limits: Limits },
 }
 
 impl Session {
@@ -87,6 +90,7 @@ impl Session {
             account: permit.account().to_owned(),
             rule: permit.rule().to_owned(),
             recording: permit.recording(),
+            limits: Limits::of(permit.capability()),
         });
         Ok(permit)
     }
@@ -117,6 +121,11 @@ impl Session {
             Standing::Approaching | Standing::Refused { .. } => self.approach.recording(),
             Standing::Permitted { recording, .. } => *recording,
         }
+    }
+
+    /// Says that something came from one of the sides, so that the session is not idle.
+    pub fn touch(&self) {
+        self.activity.touch();
     }
 
     /// Waits until the gateway wants the session to end, and says why; the broker then has a moment to tell the caller.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::live::{Live, Place};
-use super::{Session, Standing};
+use super::{Activity, Session, Standing, limits};
 use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
 use crate::identity::{Origin, Owner};
@@ -71,7 +71,15 @@ where
     let checkpoints = recording.as_ref().map(|recording| keep_checkpoints(runner, id, recording));
     let (place, ended) = runner.live.enter(id);
     let (standing, _) = watch::channel(Standing::Approaching);
-    let session = Arc::new(Session { id, approach, recording, access: runner.access.clone(), standing, ended });
+    let session = Arc::new(Session {
+        id,
+        approach,
+        recording,
+        access: runner.access.clone(),
+        standing,
+        activity: Activity::new(),
+        ended,
+    });
     let task = tokio::spawn(broker(Arc::clone(&session)));
     let mut end = supervise(&session, &place, runner.access.clone(), task).await;
     end.gap = end.gap.or(unrecorded);
@@ -138,6 +146,7 @@ async fn supervise(
                 Err(ending) => place.end(ending),
             },
             () = expiry(session) => place.end(Ending::Expired),
+            ending = limits::reached(session) => place.end(ending),
             error = &mut failure, if gap.is_none() => {
                 gap = Some(error.clone());
                 warn!(session = %session.id, %error, "the recording failed");
@@ -217,7 +226,7 @@ fn finished(result: Result<Result<(), Failure>, tokio::task::JoinError>) -> Ende
 fn outcome_of(ending: &Ending) -> Outcome {
     match ending {
         Ending::Revoked(_) => Outcome::Revoked,
-        Ending::Expired => Outcome::Expired,
+        Ending::Expired | Ending::Overran(_) | Ending::Idle(_) => Outcome::Expired,
         Ending::RecordingFailed => Outcome::Recording,
         Ending::Killed => Outcome::Killed,
         Ending::Shutdown => Outcome::Shutdown,

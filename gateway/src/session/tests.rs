@@ -220,6 +220,28 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
 }
 
 #[tokio::test]
+async fn a_session_ends_at_the_limits_of_its_permit() {
+    let limited = |limit: &str| {
+        POLICY.replace(
+            r#""ip": ["tcp:22"]"#,
+            &format!(r#""ip": ["tcp:22"], "app": {{ "sallyport.dev/cap/ssh": [{{ "shell": {{}}, {limit} }}] }}"#),
+        )
+    };
+    for (limit, reason) in [(r#""maxDuration": "1s""#, "may last 1s"), (r#""idleTimeout": "1s""#, "idle for 1s")] {
+        let mut stand = Stand::new().await;
+        stand.change(2, &limited(limit), &[&stand.device], &[&stand.target]);
+        let row = stand
+            .run(|session| async move {
+                let _permit = session.authorize("ubuntu")?;
+                Err(Failure::Denied(session.ended().await.to_string()))
+            })
+            .await;
+        assert_eq!(outcome(&row).0, "expired", "{limit}");
+        assert!(outcome(&row).1.contains(reason), "{row:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_still_allows_a_session_leaves_it_alone() {
     let mut stand = Stand::new().await;
     let (up, is_up) = oneshot::channel();

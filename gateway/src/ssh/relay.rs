@@ -215,6 +215,7 @@ impl Passage<'_> {
         match message {
             ChannelMsg::Data { data } => {
                 self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                self.shared.session.touch();
                 self.sent_on(self.to_target.data_bytes(data).await)
             }
             ChannelMsg::Eof => self.sent_on(self.to_target.eof().await),
@@ -380,6 +381,7 @@ impl Passage<'_> {
             _ => return Ok(()),
         };
         self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        session.touch();
         match self.reel.get() {
             Some(reel) if stderr => reel.stderr(session, data).await,
             Some(reel) => reel.stdout(session, data).await,
