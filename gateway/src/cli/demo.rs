@@ -62,7 +62,8 @@ async fn tell(stage: &Stage, out: &mut Out) -> anyhow::Result<()> {
     let there = stage.path("arrived.txt");
     stage.show(out, &format!("sallyport shell -- scp -F ssh_config notes.txt web1:{there}")).await?;
     stage.show(out, "cat arrived.txt").await?;
-    stage.show(out, &format!("sallyport shell -- ssh -F ssh_config -tt web1 '{TERMINAL_WORK}'")).await?;
+    let terminal = if stage.sshd_has_terminals() { "-tt " } else { "" };
+    stage.show(out, &format!("sallyport shell -- ssh -F ssh_config {terminal}web1 '{TERMINAL_WORK}'")).await?;
 
     act(out, "5. What the policy does not allow is refused, with the reason")?;
     stage.show_failing(out, "sallyport shell -- ssh -F ssh_config admin@web1 id").await?;
@@ -74,8 +75,8 @@ async fn tell(stage: &Stage, out: &mut Out) -> anyhow::Result<()> {
     stage.show(out, &format!("sallyport replay {id}")).await?;
     stage.show(out, &format!("sallyport verify {id}")).await?;
     out.line("\nAnd if somebody changes one byte of it:")?;
-    let cast = stage.find("terminal-0.cast.zst", &id)?;
-    stage.show(out, &format!("printf X | dd of={cast} bs=1 seek=300 conv=notrunc status=none")).await?;
+    let output = stage.output_of(&id)?;
+    stage.show(out, &format!("printf X | dd of={output} bs=1 seek=200 conv=notrunc status=none")).await?;
     stage.show_failing(out, &format!("sallyport verify {id}")).await
 }
 
@@ -130,7 +131,7 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
 
 /// A little work in a terminal, slow enough that its replay shows it happen.
 const TERMINAL_WORK: &str =
-    "for part in kernel system user; do printf \"\\033[32m%s\\033[0m is well\\n\" $part; sleep 0.4; done; tty";
+    "for part in kernel system user; do printf \"\\033[32m%s\\033[0m is well\\n\" $part; sleep 0.4; done; uname -sr";
 
 const OPENING: &str = "\
 This is Sallyport on your machine: a target, the gateway, and a caller, all of it real and all of it thrown away again.

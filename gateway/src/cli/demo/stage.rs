@@ -171,11 +171,21 @@ impl Stage {
         Ok(id.context("the list of sessions is empty")?.to_owned())
     }
 
-    /// A file of a session's recording.
-    pub(super) fn find(&self, name: &str, id: &str) -> anyhow::Result<String> {
+    /// Whether this user's sshd can hand out terminals. Without root it cannot give one to the group `tty`, so they have
+    /// to be that group's from the start, as the usual mount of /dev/pts makes them.
+    pub(super) fn sshd_has_terminals(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let belong_to_tty = |line: &str| line.contains(" devpts ") && line.contains("gid=");
+        Uid::current().is_root() || mounts.lines().any(belong_to_tty)
+    }
+
+    /// The file of a session's recording that holds what was printed.
+    pub(super) fn output_of(&self, id: &str) -> anyhow::Result<String> {
         let days = std::fs::read_dir(self.folder.path().join("state/recordings"))?;
-        let file = days.flatten().map(|day| day.path().join(id).join(name)).find(|path| path.exists());
-        let file: PathBuf = file.with_context(|| format!("the recording of {id} has no {name}"))?;
+        let folders: Vec<PathBuf> = days.flatten().map(|day| day.path().join(id)).collect();
+        let files = folders.iter().flat_map(|folder| OUTPUTS.map(|name| folder.join(name)));
+        let file = files.into_iter().find(|path| path.exists());
+        let file = file.with_context(|| format!("the recording of {id} holds no output"))?;
         Ok(file.strip_prefix(self.folder.path()).unwrap_or(&file).display().to_string())
     }
 
@@ -221,6 +231,9 @@ const SSHD: &str = "exec $(command -v sshd) -D -e -f sshd_config";
 const SSHD_AS_ROOT: &str = "exec unshare --mount sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/sshd && \
                             mount -t tmpfs tmpfs /var/log && touch /var/log/lastlog /var/log/wtmp && \
                             exec $(command -v sshd) -D -e -f sshd_config'";
+
+/// What a recording keeps of a terminal, and of a command without one.
+const OUTPUTS: [&str; 2] = ["terminal-0.cast.zst", "channel-0.stdout.zst"];
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(20);
