@@ -145,7 +145,7 @@ pub(crate) fn serve_tailnet(words: &[String]) {
             listen: "0.0.0.0:51820".parse().unwrap(),
             gateway: ("100.64.0.1".parse().unwrap(), "fd00:77::1".parse().unwrap()),
             prefix: ("100.64.0.0/16".parse().unwrap(), "fd00:77::/64".parse().unwrap()),
-            service: ("100.64.128.0/17".parse().unwrap(), "fd00:77::/80".parse().unwrap()),
+            service: ("100.64.128.0/17".parse().unwrap(), "fd00:77:0:0:1::/80".parse().unwrap()),
             ports: vec![PORT],
             mtu: 1420,
             backend: None,
@@ -220,8 +220,8 @@ pub(crate) fn stream(words: &[String]) {
     println!("{seconds} {}", ticks / 100.0);
 }
 
-/// Bytes of one stream: 500 MB.
-const BYTES: usize = 500_000_000;
+/// Bytes of one stream: 200 MB.
+const BYTES: usize = 200_000_000;
 const PORT: u16 = 22;
 /// An address that leads to the server in both worlds.
 const SERVER: &str = "100.64.128.1";

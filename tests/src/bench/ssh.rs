@@ -46,8 +46,8 @@ impl Ways {
         std::fs::write(&device, file).unwrap();
         std::fs::set_permissions(&device, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(world.folder().join("known"), world.known_hosts()).unwrap();
-        // 200 MB that do not compress away, in memory so that no disk is measured.
-        let file = world.folder().join("home/ubuntu/bulk");
+        // Bytes that do not compress away; read once before they are measured, they come from the page cache.
+        let file = world.folder().join("bulk");
         let mut fill = Command::new("sh");
         fill.arg("-c").arg(format!("head -c {BULK} /dev/urandom > {}", file.display()));
         let _filled = run(fill, b"").ok();
@@ -105,12 +105,16 @@ impl Ways {
     }
 
     fn down(&self, way: &[String]) -> f64 {
-        f64::from(BULK) * 1000.0 / self.nanoseconds(way, "\"$@\" cat bulk > /dev/null")
+        f64::from(BULK) * 1000.0 / self.nanoseconds(way, &format!("\"$@\" cat {} > /dev/null", self.bulk().display()))
     }
 
     fn up(&self, way: &[String]) -> f64 {
-        let file = self.world.folder().join("home/ubuntu/bulk");
-        f64::from(BULK) * 1000.0 / self.nanoseconds(way, &format!("\"$@\" 'cat > /dev/null' < {}", file.display()))
+        let upload = format!("\"$@\" 'cat > /dev/null' < {}", self.bulk().display());
+        f64::from(BULK) * 1000.0 / self.nanoseconds(way, &upload)
+    }
+
+    fn bulk(&self) -> std::path::PathBuf {
+        self.world.folder().join("bulk")
     }
 
     /// Milliseconds of `ssh host true`, the median of ten.
