@@ -133,6 +133,7 @@ impl Shared {
             terminal: OnceCell::new(),
             reel: OnceCell::new(),
             answers: Answers::default(),
+            deaf: CancellationToken::new(),
             to_client,
             to_target,
             sent: AtomicU64::new(0),
@@ -152,6 +153,7 @@ struct Passage<'a> {
     terminal: OnceCell<TerminalHeader>,
     reel: OnceCell<Reel>,
     answers: Answers,
+    deaf: CancellationToken,
     to_client: ToClient,
     to_target: ToTarget,
     sent: AtomicU64,
@@ -167,29 +169,32 @@ enum Flow {
 
 impl Passage<'_> {
     async fn run(&self, from_client: &mut ChannelReadHalf, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
-        let client_closed = {
+        let both = async {
             let upward = self.upward(from_client);
             let downward = self.downward(from_target);
             tokio::pin!(upward, downward);
             tokio::select! {
-                // A client that closed its end is not sent anything any more; a target that did takes nothing.
-                result = &mut upward => result.map(|()| true),
-                result = &mut downward => result.map(|()| false),
-                sentence = self.shared.farewell.said() => {
-                    self.say(&sentence).await;
-                    Ok(true)
+                // A target that closed its end takes nothing any more.
+                result = &mut downward => result,
+                // A client that closed its end still wants to know how the program ended (RFC 4254, section 5.3).
+                result = &mut upward => {
+                    result?;
+                    self.deaf.cancel();
+                    let _ = self.to_target.close().await;
+                    downward.await
                 }
             }
-        }?;
+        };
+        let result = tokio::select! {
+            result = both => result,
+            sentence = self.shared.farewell.said() => {
+                self.say(&sentence).await;
+                Ok(())
+            }
+        };
         let _ = self.to_client.close().await;
         let _ = self.to_target.close().await;
-        if client_closed {
-            // What the program still says is recorded, and how it ended.
-            if let Ok(result) = timeout(LINGER, self.drain(from_target)).await {
-                result?;
-            }
-        }
-        Ok(())
+        result
     }
 
     /// From the client to the target.
@@ -324,16 +329,17 @@ impl Passage<'_> {
         loop {
             let Some(message) = from_target.wait().await else { return Err(self.shared.target.broke_off()) };
             self.watch(&message).await?;
-            let sent = match message {
+            // A client that takes nothing any more is no reason to stop recording what the target says.
+            let _ = match message {
                 ChannelMsg::Data { data } => {
                     let size = data.len();
-                    let sent = self.to_client.data_bytes(data).await;
+                    let sent = self.unless_deaf(self.to_client.data_bytes(data)).await;
                     self.give_back(&mut credit, size).await;
                     sent
                 }
                 ChannelMsg::ExtendedData { data, ext } => {
                     let size = data.len();
-                    let sent = self.to_client.extended_data_bytes(ext, data).await;
+                    let sent = self.unless_deaf(self.to_client.extended_data_bytes(ext, data)).await;
                     self.give_back(&mut credit, size).await;
                     sent
                 }
@@ -347,26 +353,7 @@ impl Passage<'_> {
                 ChannelMsg::Close => return Ok(()),
                 _ => Ok(()),
             };
-            if self.sent_on(sent)? == Flow::Closed {
-                return Ok(());
-            }
         }
-    }
-
-    /// Records what the target says after the client has closed its end.
-    async fn drain(&self, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
-        let mut credit = 0;
-        while let Some(message) = from_target.wait().await {
-            self.watch(&message).await?;
-            match message {
-                ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-                    self.give_back(&mut credit, data.len()).await;
-                }
-                ChannelMsg::Close => break,
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Records what the target sent, before anybody sees it.
@@ -386,6 +373,14 @@ impl Passage<'_> {
             Some(reel) if stderr => reel.stderr(session, data).await,
             Some(reel) => reel.stdout(session, data).await,
             None => Ok(()),
+        }
+    }
+
+    /// Sends data to a client for as long as it takes any: one that closed its end opens no window again.
+    async fn unless_deaf(&self, sending: impl Future<Output = Result<(), russh::Error>>) -> Result<(), russh::Error> {
+        tokio::select! {
+            sent = sending => sent,
+            () = self.deaf.cancelled() => Ok(()),
         }
     }
 
@@ -475,7 +470,7 @@ pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(super) const KEEPALIVES: usize = 10;
 /// A peer that answers nothing, and takes nothing, for so long is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(5 * 60);
-/// How long the target's end of a channel, or of all channels, may take to close after the client's.
+/// How long the channels may take to end after the client has gone, or was told to.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to take our last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
