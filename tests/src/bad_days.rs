@@ -97,7 +97,7 @@ fn a_changed_host_key_is_refused_loudly() {
         !world.web1.log().contains("Accepted publickey for ubuntu from 127.0.0.1 port 0"),
         "nothing was sent to it"
     );
-    assert!(world.gateway().printed().to_lowercase().contains("host key"), "the operator reads of it too");
+    wait_until("the operator reads of it too", || world.gateway().printed().to_lowercase().contains("host key"));
 }
 
 #[test]

@@ -4,6 +4,10 @@ use crate::{run, wait_until};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Numbers the terminals of this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A terminal of 80 × 24 with one program in it; gone when dropped.
 #[derive(Debug)]
@@ -15,7 +19,9 @@ impl Terminal {
     /// Runs `command` in a new terminal, whose control socket is put into `folder`.
     #[must_use]
     pub fn new(folder: &Path, command: &Command) -> Self {
-        let terminal = Self { socket: folder.join("tmux") };
+        // A socket of its own: the server of an earlier terminal may still be on its way out.
+        let socket = folder.join(format!("tmux-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let terminal = Self { socket };
         let mut tmux = terminal.tmux(&["new-session", "-d", "-x", "80", "-y", "24"]);
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
