@@ -74,7 +74,12 @@ impl Namespace {
     /// # Panics
     /// When this machine's accounts cannot be read.
     pub fn add_accounts(&self, homes: &Path, accounts: &[(&str, u32)]) {
-        let read = |file: &str| std::fs::read_to_string(Path::new("/etc").join(file)).unwrap();
+        // The machine may have accounts of these names itself.
+        let ours = |line: &&str| accounts.iter().any(|(name, _)| line.split(':').next() == Some(name));
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(Path::new("/etc").join(file)).unwrap();
+            text.lines().filter(|line| !ours(line)).map(|line| format!("{line}\n")).collect::<String>()
+        };
         let (mut passwd, mut shadow, mut group) = (read("passwd"), read("shadow"), read("group"));
         for (name, id) in accounts {
             let home = homes.join(name);

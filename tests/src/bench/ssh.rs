@@ -89,7 +89,7 @@ impl Ways {
             "hosts" => self.world.hosts().command("sh"),
             _ => {
                 let mut command = self.machine.command(self.world.binary_for_everyone());
-                command.env("XDG_RUNTIME_DIR", self.world.folder());
+                command.env("XDG_RUNTIME_DIR", self.world.folder().join("home"));
                 command.arg("shell").arg("--config").arg(&self.device).args(["--", "sh"]);
                 command
             }
