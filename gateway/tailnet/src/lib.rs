@@ -13,6 +13,8 @@ mod datagrams;
 mod engine;
 mod error;
 mod flow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keys;
 mod memory;
 pub mod netns;
