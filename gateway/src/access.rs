@@ -50,6 +50,17 @@ pub struct Permit {
     expires: Option<Timestamp>,
 }
 
+/// What a permit gives, as a live session remembers it. It permits nothing itself: it is what the newest policy has to
+/// give still for the session to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rights {
+    pub(crate) account: String,
+    pub(crate) rule: String,
+    pub(crate) accept_env: Vec<String>,
+    pub(crate) capability: SshCapability,
+    pub(crate) recording: RecordingRule,
+}
+
 /// A connection that was refused: what to tell the caller, and who it was, where that is known.
 #[derive(Debug)]
 pub struct Refusal {
@@ -128,14 +139,20 @@ impl Access {
         }
     }
 
-    /// Does the newest world still allow `approach`, and the account that was permitted on it?
+    /// Does the newest world still allow `approach`, and give the same rights as those that were permitted on it?
     ///
     /// # Errors
     /// How the session has to end.
-    pub(crate) fn still_allows(&self, approach: &Approach, account: Option<&str>) -> Result<u64, Ending> {
+    pub(crate) fn still_allows(&self, approach: &Approach, held: Option<&Rights>) -> Result<u64, Ending> {
         let world = self.world();
-        let judged = match account {
-            Some(account) => self.permit_ssh(approach, account).map(|_permit| ()),
+        let judged = match held {
+            Some(held) => self.permit_ssh(approach, &held.account).and_then(|permit| {
+                // The rule may stand on another line now; what it gives is what counts.
+                let now = Rights { rule: held.rule.clone(), ..permit.rights() };
+                (now == *held)
+                    .then_some(())
+                    .ok_or_else(|| Failure::Denied("what the policy allows here has changed: connect again".to_owned()))
+            }),
             None => self.unchanged(&world, approach).and_then(|device| {
                 match world.policy.approach(&subject(&device), &object(&approach.target), Port::tcp(approach.port)) {
                     Decision::Allow(_) => Ok(()),
@@ -242,6 +259,17 @@ impl Permit {
     /// Patterns of environment variables that may pass.
     pub fn accept_env(&self) -> &[String] {
         &self.accept_env
+    }
+
+    /// What it gives, for the session to remember.
+    pub(crate) fn rights(&self) -> Rights {
+        Rights {
+            account: self.account.clone(),
+            rule: self.rule.clone(),
+            accept_env: self.accept_env.clone(),
+            capability: self.capability.clone(),
+            recording: self.recording,
+        }
     }
 
     /// What may be done over the connection.

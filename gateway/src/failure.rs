@@ -40,7 +40,7 @@ pub enum Failure {
 impl Failure {
     /// A failure of `target` at `stage`.
     pub fn target(target: &str, stage: Stage, detail: impl fmt::Display) -> Self {
-        Self::Target { target: target.to_owned(), stage, detail: detail.to_string() }
+        Self::Target { target: target.to_owned(), stage, detail: harmless(&detail.to_string()) }
     }
 
     /// The sentence that the caller reads.
@@ -112,7 +112,27 @@ pub enum Ending {
     Shutdown,
 }
 
+/// What a target says, fit for a log line and a terminal: no control characters, and not too much of it.
+fn harmless(detail: &str) -> String {
+    detail.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).take(LONGEST_DETAIL).collect()
+}
+
+/// Characters of a failure's detail that are kept.
+const LONGEST_DETAIL: usize = 1_024;
+
 /// A length of time for a person to read, such as `1h 30m`.
 fn said(length: Duration) -> String {
     jiff::SignedDuration::try_from(length).map_or_else(|_| "a long time".to_owned(), |length| format!("{length:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_forges_no_log_line() {
+        let failure = Failure::target("web1", Stage::Login, "bye\n2026-01-01 INFO session ended\u{1b}]52;c;x\u{7}");
+        assert!(!failure.to_string().chars().any(char::is_control), "{failure}");
+        assert!(Failure::target("web1", Stage::Login, "x".repeat(1 << 20)).to_string().len() < 2_000);
+    }
 }

@@ -16,12 +16,12 @@ use sallyport_recorder::{Event, Recording, SessionId};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::access::{Access, Approach, Permit};
+use crate::access::{Access, Approach, Permit, Rights};
 use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
 
-use limits::{Activity, Limits};
+use limits::Activity;
 pub use live::Live;
 pub use run::{Runner, run};
 
@@ -37,14 +37,14 @@ pub struct Session {
 }
 
 /// How far a session has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Standing {
     /// The caller may open a transport; the account is not known yet.
     Approaching,
     /// The account that the caller asked for last is not for them.
     Refused { account: String },
-    /// The caller is in as this account.
-    Permitted { account: String, rule: String, recording: RecordingRule, limits: Limits },
+    /// The caller is in, with these rights.
+    Permitted(Box<Rights>),
 }
 
 impl Session {
@@ -86,12 +86,12 @@ impl Session {
         if self.recording.is_none() && permit.recording() == RecordingRule::Required {
             return Err(Failure::Recording("it could not be opened".into()));
         }
-        self.standing.send_replace(Standing::Permitted {
-            account: permit.account().to_owned(),
-            rule: permit.rule().to_owned(),
-            recording: permit.recording(),
-            limits: Limits::of(permit.capability()),
-        });
+        self.standing.send_replace(Standing::Permitted(Box::new(permit.rights())));
+        // A change between the decision and the line above was judged without this account: look again.
+        if let Err(ending) = self.access.still_allows(&self.approach, Some(&permit.rights())) {
+            self.standing.send_replace(Standing::Refused { account: account.to_owned() });
+            return Err(Failure::Denied(ending.to_string()));
+        }
         Ok(permit)
     }
 
@@ -119,7 +119,7 @@ impl Session {
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {
             Standing::Approaching | Standing::Refused { .. } => self.approach.recording(),
-            Standing::Permitted { recording, .. } => *recording,
+            Standing::Permitted(rights) => rights.recording,
         }
     }
 
@@ -142,13 +142,16 @@ impl Session {
         match &*self.standing.borrow() {
             Standing::Approaching => None,
             Standing::Refused { account } => Some((account.clone(), None)),
-            Standing::Permitted { account, rule, .. } => Some((account.clone(), Some(rule.clone()))),
+            Standing::Permitted(rights) => Some((rights.account.clone(), Some(rights.rule.clone()))),
         }
     }
 
-    /// The account that was permitted.
-    fn account(&self) -> Option<String> {
-        self.asked().and_then(|(account, rule)| rule.map(|_rule| account))
+    /// What was permitted, once something was.
+    fn rights(&self) -> Option<Rights> {
+        match &*self.standing.borrow() {
+            Standing::Permitted(rights) => Some(Rights::clone(rights)),
+            Standing::Approaching | Standing::Refused { .. } => None,
+        }
     }
 }
 

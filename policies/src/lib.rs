@@ -38,6 +38,7 @@ pub use decision::{
     Value,
 };
 pub use error::{Errors, Note, PolicyError};
+pub use pattern::matches as wildcard_matches;
 pub use traffic::{Port, Protocol};
 
 use rules::{Rules, Subject};

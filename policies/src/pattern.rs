@@ -1,7 +1,8 @@
 //! `*` and `?` in names and commands. A pattern always covers the whole text.
 
-/// Whether `text` is of the form `pattern`: `*` stands for any characters, `?` for one.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+/// Whether `text` is of the form `pattern`: `*` stands for any characters, `?` for one. Takes at most `pattern × text`
+/// steps.
+pub fn matches(pattern: &str, text: &str) -> bool {
     covers(pattern, text, |_| true)
 }
 

@@ -39,10 +39,11 @@ impl Vault {
     /// The credential that `permit` gives for `session`.
     ///
     /// # Errors
-    /// [`Failure::Target`] when the account's name cannot stand in a certificate, or the secret cannot be had.
+    /// [`Failure::Target`] when the account's name cannot stand in a certificate, [`Failure::Ours`] when the secret cannot be had.
     pub async fn credential(&self, permit: &Permit, session: SessionId) -> Result<Credential, Failure> {
         let target = permit.target();
-        let refused = |detail: String| Failure::target(&target.name, Stage::Login, detail);
+        // Where a secret lies is the operator's to read, in the log, and not the caller's.
+        let refused = |detail: String| Failure::Ours(format!("the gateway's credential for {}: {detail}", target.name));
         match &target.ssh.login {
             Login::Certificate => self.mint(permit, session),
             Login::Key(secret) => {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 use sallyport_recorder::SessionId;
 use sallyport_tailnet::{Arrival, Arrivals, PublicKey, Verdict};
@@ -15,14 +16,20 @@ use super::Gateway;
 use crate::identity::Origin;
 use crate::{dns, session, ssh};
 
-/// Connections at the same time, of everyone together.
+/// Connections at the same time, of everyone together, however many descriptors there are.
 const MAX_CONNECTIONS: usize = 16_384;
 /// Connections at the same time, of one device.
 const MAX_PER_DEVICE: usize = 1_024;
+/// A device may take so many of the places: one of this many parts.
+const DEVICE_SHARE: usize = 4;
+/// Descriptors that a session needs at the most: two connections, a recording's files, and what is opened in passing.
+const DESCRIPTORS_PER_CONNECTION: usize = 6;
+/// Descriptors that the gateway itself needs.
+const DESCRIPTORS_KEPT: usize = 256;
 
 /// Takes connections until the data plane stops.
 pub(super) async fn attend(gateway: Arc<Gateway>, mut arrivals: Arrivals) {
-    let places = Places::default();
+    let places = Places::within(descriptors());
     while let Some(arrival) = arrivals.next().await {
         let Some(place) = places.take(arrival.device) else {
             arrival.flow.verdict(Verdict::Denied { reason: "too many connections at the same time".into() });
@@ -81,9 +88,26 @@ async fn resolve(gateway: &Gateway, arrival: Arrival) {
     dns::serve_stream(arrival.stream, &gateway.resolver).await;
 }
 
+/// Raises the soft limit of open files to the hard one, and says what it is.
+fn descriptors() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DEFAULT_DESCRIPTORS, DEFAULT_DESCRIPTORS));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// What a process may have open where nobody has said otherwise.
+const DEFAULT_DESCRIPTORS: u64 = 1_024;
+
 /// Counts the connections of each device.
-#[derive(Debug, Clone, Default)]
-struct Places(Arc<Mutex<HashMap<PublicKey, usize>>>);
+#[derive(Debug, Clone)]
+struct Places {
+    taken: Arc<Mutex<HashMap<PublicKey, usize>>>,
+    all: usize,
+    each: usize,
+}
 
 /// A connection's place; leaving the scope frees it.
 #[derive(Debug)]
@@ -93,14 +117,20 @@ struct Place {
 }
 
 impl Places {
+    /// As many as `descriptors` last for, so that running out of them ends nobody's recording.
+    fn within(descriptors: usize) -> Self {
+        let all = (descriptors.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION).clamp(1, MAX_CONNECTIONS);
+        Self { taken: Arc::default(), all, each: (all / DEVICE_SHARE).clamp(1, MAX_PER_DEVICE) }
+    }
+
     /// A place for one more connection of `device`, if there is one.
     fn take(&self, device: PublicKey) -> Option<Place> {
-        let mut taken = self.0.lock();
-        if taken.values().sum::<usize>() >= MAX_CONNECTIONS {
+        let mut taken = self.taken.lock();
+        if taken.values().sum::<usize>() >= self.all {
             return None;
         }
         let own = taken.entry(device).or_default();
-        if *own >= MAX_PER_DEVICE {
+        if *own >= self.each {
             return None;
         }
         *own += 1;
@@ -110,7 +140,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock();
+        let mut taken = self.places.taken.lock();
         if let Some(own) = taken.get_mut(&self.device) {
             *own -= 1;
             if *own == 0 {
@@ -126,10 +156,10 @@ mod tests {
 
     #[test]
     fn one_device_cannot_take_the_places_of_another() {
-        let places = Places::default();
+        let places = Places::within(20_000);
         let (greedy, other) = (PublicKey::from([1; 32]), PublicKey::from([2; 32]));
         let held: Vec<_> = std::iter::from_fn(|| places.take(greedy)).collect();
-        assert_eq!(held.len(), MAX_PER_DEVICE);
+        assert_eq!(held.len(), (20_000 - DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION / DEVICE_SHARE);
         assert!(places.take(other).is_some());
         drop(held);
         assert!(places.take(greedy).is_some());

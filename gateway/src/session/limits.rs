@@ -60,7 +60,7 @@ pub(super) async fn reached(session: &Session) -> Ending {
     let mut standing = session.standing.subscribe();
     loop {
         let limits = match &*standing.borrow_and_update() {
-            Standing::Permitted { limits, .. } => *limits,
+            Standing::Permitted(rights) => Limits::of(&rights.capability),
             Standing::Approaching | Standing::Refused { .. } => Limits::default(),
         };
         tokio::select! {

@@ -141,7 +141,7 @@ async fn supervise(
         tokio::select! {
             result = &mut broker => return Ended { gap, ..finished(result) },
             ending = session.ended() => break ending,
-            () = access.changed() => match access.still_allows(&session.approach, session.account().as_deref()) {
+            () = access.changed() => match access.still_allows(&session.approach, session.rights().as_ref()) {
                 Ok(revision) => place.judged(revision),
                 Err(ending) => place.end(ending),
             },
@@ -181,7 +181,7 @@ async fn seal(runner: &Runner, session: &Session, end: Ended) {
         session = %session.id,
         caller = %session.caller(),
         target = %session.target().name,
-        account = session.account().as_deref().unwrap_or("-"),
+        account = session.rights().map_or_else(|| "-".to_owned(), |rights| rights.account),
         outcome = end.outcome.as_str(),
         %reason,
         "session ended"

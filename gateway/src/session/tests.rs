@@ -189,7 +189,12 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
     let (device, target) = (stand.device.clone(), stand.target.clone());
     let renamed = Device { owner: Owner::User("bob@example.com".into()), ..device.clone() };
     let moved = Target { tags: vec![], ..target.clone() };
-    let cases: [(&str, &str, &[&Device], &[&Target]); 5] = [
+    let narrowed = POLICY
+        .replace(r#""ip": ["tcp:22"]"#, r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {} }] }"#);
+    let unrecorded = POLICY.replace(r#""users": ["ubuntu"]"#, r#""users": ["ubuntu"], "enforceRecorder": false"#);
+    let cases: [(&str, &str, &[&Device], &[&Target]); 7] = [
+        ("narrowed rights", &narrowed, &[&device], &[&target]),
+        ("another recording rule", &unrecorded, &[&device], &[&target]),
         ("policy", NOTHING, &[&device], &[&target]),
         ("device removed", POLICY, &[], &[&target]),
         ("another owner", POLICY, &[&renamed], &[&target]),

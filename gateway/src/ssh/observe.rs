@@ -3,6 +3,8 @@
 use russh::{ChannelMsg, Sig};
 use sallyport_recorder::Event;
 
+use super::authorize::MAX_COMMAND;
+
 /// The event of what a client asked for on `channel` and was allowed; `terminal` numbers the channel's terminal.
 pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option<Event> {
     Some(match message {
@@ -64,9 +66,9 @@ pub(super) fn cells(count: u32) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
-/// A command line as text, cut where a recording's event could not hold it.
+/// A command line as text. One that is longer than what is passed on is a refused one, and cut.
 pub(super) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned()
+    String::from_utf8_lossy(bytes.get(..MAX_COMMAND).unwrap_or(bytes)).into_owned()
 }
 
 fn signal_name(signal: &Sig) -> String {
@@ -75,9 +77,6 @@ fn signal_name(signal: &Sig) -> String {
         known => format!("{known:?}"),
     }
 }
-
-/// Longest command line in an event, in bytes; the longest packet is four times that.
-const MAX_TEXT: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -123,6 +123,11 @@ impl Shared {
             Err(_) => return Err(self.target.broke_off()),
         };
         let number = self.channels.fetch_add(1, Ordering::Relaxed);
+        if number >= MAX_IN_ALL {
+            let why = format!("one connection may open {MAX_IN_ALL} channels: connect again");
+            reply.reject(ChannelOpenFailure::Other { code: RESOURCE_SHORTAGE, reason: why }).await;
+            return Ok(());
+        }
         self.session.record(Event::ChannelOpen { channel: number, kind: "session".to_owned() }).await?;
         reply.accept().await;
         let (mut from_client, to_client) = near.split();
@@ -150,7 +155,8 @@ impl Shared {
 struct Passage<'a> {
     shared: &'a Shared,
     number: u32,
-    terminal: OnceCell<TerminalHeader>,
+    /// The terminal that was asked for, and the number of its recording.
+    terminal: OnceCell<(u32, TerminalHeader)>,
     reel: OnceCell<Reel>,
     answers: Answers,
     deaf: CancellationToken,
@@ -274,10 +280,14 @@ impl Passage<'_> {
                 requested: self.shared.permit.account().to_owned(),
                 account: self.shared.permit.account().to_owned(),
             };
-            let _ = self.terminal.set(header);
+            // Numbered here, so that the event and the file agree whoever starts a program first.
+            if !self.terminal.initialized() {
+                let number = self.shared.terminals.fetch_add(1, Ordering::Relaxed);
+                let _ = self.terminal.set((number, header));
+            }
         }
         let terminal = match &message {
-            ChannelMsg::RequestPty { .. } => self.shared.terminals.load(Ordering::Relaxed),
+            ChannelMsg::RequestPty { .. } => self.terminal.get().map_or(0, |(number, _)| *number),
             _ => 0,
         };
         if let Some(event) = observe::asked(self.number, terminal, &message) {
@@ -297,10 +307,13 @@ impl Passage<'_> {
             ChannelMsg::RequestShell { .. } => None,
             ChannelMsg::Exec { command, .. } => Some(command.as_slice()),
             ChannelMsg::RequestSubsystem { name, .. } => {
-                if name == authorize::SFTP {
+                let reel = if name == authorize::SFTP {
                     session.record(Event::SftpOpened { channel: self.number }).await?;
-                }
-                let _ = self.reel.set(Reel::Nothing);
+                    Reel::Nothing
+                } else {
+                    Reel::command(session, self.number).await?
+                };
+                let _ = self.reel.set(reel);
                 return Ok(());
             }
             ChannelMsg::WindowChange { col_width, row_height, .. } => {
@@ -312,10 +325,9 @@ impl Passage<'_> {
             _ => return Ok(()),
         };
         let reel = match (self.terminal.get(), command) {
-            (Some(header), command) => {
-                let number = self.shared.terminals.fetch_add(1, Ordering::Relaxed);
+            (Some((number, header)), command) => {
                 let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
-                Reel::terminal(session, number, header).await?
+                Reel::terminal(session, *number, header).await?
             }
             (None, _) => Reel::command(session, self.number).await?,
         };
@@ -474,5 +486,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5 * 60);
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to take our last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Channels in the life of one connection: a recording has files for each, and has to stay readable.
+const MAX_IN_ALL: u32 = 20_000;
+/// SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254, section 5.1).
+const RESOURCE_SHORTAGE: u32 = 4;
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254, section 5.2).
 const STDERR: u32 = 1;

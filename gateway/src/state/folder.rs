@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::{StateError, disk};
 
@@ -71,7 +72,13 @@ impl Folder {
 /// Makes a folder that only its owner can look into, and its parents; refuses one that is there and open.
 pub(super) fn make_private(path: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(disk(path))?;
-    let mode = fs::metadata(path).map_err(disk(path))?.mode() & 0o777;
+    let metadata = fs::metadata(path).map_err(disk(path))?;
+    let mode = metadata.mode() & 0o777;
+    if metadata.uid() != geteuid().as_raw() {
+        let other =
+            io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user: name a folder of your own");
+        return Err(disk(path)(other));
+    }
     match mode & 0o077 {
         0 => Ok(()),
         _ => Err(StateError::Exposed { path: path.to_owned(), mode, wanted: "700" }),
