@@ -2,6 +2,14 @@
 //!
 //! Needs `ssh`, `scp`, `sftp` and `sshd`, and root, because sshd logs in as root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
