@@ -320,8 +320,13 @@ async fn a_terminal_is_one_and_is_recorded() {
     assert!(text(&output.stdout).contains("/dev/pts/"), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(3));
     let find = format!("find {} -name 'terminal-0.cast.zst' | xargs zstd -dcq", stand.path("recordings"));
-    let cast = Command::new("sh").args(["-c", &find]).output().await.unwrap();
-    assert!(text(&cast.stdout).contains("/dev/pts/"), "{}", text(&cast.stdout));
+    // The recording is durable within a second, not before the client has left.
+    let recorded = async {
+        while !text(&Command::new("sh").args(["-c", &find]).output().await.unwrap().stdout).contains("/dev/pts/") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), recorded).await.expect("the terminal's output is not in its recording");
 }
 
 #[tokio::test(flavor = "multi_thread")]
