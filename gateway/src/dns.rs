@@ -1,6 +1,6 @@
 //! The tailnet's resolver: answers for the targets' names on the gateway's tailnet addresses, over UDP and TCP (RFC 1035).
 //!
-//! What is answered is decided by [`answer`], a pure function of a zone and a query. This file owns the sockets' side: bounded
+//! What is answered is decided by [`answer()`], a pure function of a zone and a query. This file owns the sockets' side: bounded
 //! buffers, bounded forwarding, deadlines. Names are no secret: every device may ask for every target. Other names are
 //! refused, or passed on to the configured resolvers; the gateway never asks anybody else.
 

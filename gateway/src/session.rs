@@ -1,7 +1,7 @@
 //! One brokered connection: a recording opened first, then a transport to the target, then an account.
 //!
 //! A [`Session`] is what a broker holds. It is made from an [`Approach`] alone, and dialling, recording and asking for an
-//! account are its methods, so that a path around the policy or the recording has nothing to call. [`run`] is what
+//! account are its methods, so that a path around the policy or the recording has nothing to call. [`run()`] is what
 //! the gateway holds: it alone races the broker against revocation, expiry, a failed recording, an operator and shutdown.
 
 mod dial;
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Writes `event` down, waiting for room. Where the policy lets the session go on without its recording, a failure
-    /// is left to [`run`] to note.
+    /// is left to [`run()`] to note.
     ///
     /// # Errors
     /// [`Failure::Recording`] when the recording is required and could not be written.

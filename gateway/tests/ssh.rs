@@ -150,6 +150,18 @@ impl Stand {
         let output = Command::new("sh").args(["-c", &find]).output().await.unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
+
+    /// Waits until the timelines hold `text`: they are durable within a second, not before the client has left.
+    async fn recorded(&self, text: &str) {
+        let waiting = async {
+            while !self.timelines().await.contains(text) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(Duration::from_secs(30), waiting).await.is_err() {
+            panic!("{text} is not in {}", self.timelines().await);
+        }
+    }
 }
 
 impl Drop for Stand {
@@ -260,9 +272,8 @@ async fn passes_a_command_on_whole() {
 
     let killed = stand.run("ssh", &["web1", "kill -TERM $$"]).await;
     assert_eq!(killed.status.code(), Some(255));
-    let timelines = stand.timelines().await;
     for wanted in [r#""type":"exec""#, r#""status":7"#, r#""type":"exit_signal""#, r#""login":"certificate""#] {
-        assert!(timelines.contains(wanted), "{wanted} is not in {timelines}");
+        stand.recorded(wanted).await;
     }
 }
 
@@ -343,8 +354,7 @@ async fn files_go_both_ways() {
         assert!(std::fs::read(&back).unwrap() == bytes, "scp {protocol}");
         std::fs::remove_file(&back).unwrap();
     }
-    let timelines = stand.timelines().await;
-    assert!(timelines.contains("sftp_opened"), "{timelines}");
+    stand.recorded("sftp_opened").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -377,9 +387,8 @@ async fn forwards_are_refused_by_name() {
     assert!(text(&output.stderr).contains("local forwarding to web1"), "{}", text(&output.stderr));
     let output = stand.run("ssh", &["-oExitOnForwardFailure=yes", "-R", "0:localhost:1", "web1", "true"]).await;
     assert!(!output.status.success());
-    let timelines = stand.timelines().await;
-    assert!(timelines.contains(r#""type":"forward_refused","kind":"local","address":"localhost:22""#), "{timelines}");
-    assert!(timelines.contains(r#""kind":"remote""#), "{timelines}");
+    stand.recorded(r#""type":"forward_refused","kind":"local","address":"localhost:22""#).await;
+    stand.recorded(r#""kind":"remote""#).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     covers(pattern, text, |_| true)
 }
 
-/// Like [`matches`], for command lines: a wildcard never stands for a character with which a POSIX shell would begin
+/// Like [`matches()`], for command lines: a wildcard never stands for a character with which a POSIX shell would begin
 /// another command, so that `git-upload-pack *` does not allow `git-upload-pack x; reboot`.
 ///
 /// Source: POSIX.1-2024, Shell Command Language, 2.2 Quoting and 2.10.2 Shell Grammar.

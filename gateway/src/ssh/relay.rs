@@ -198,6 +198,9 @@ impl Passage<'_> {
                 Ok(())
             }
         };
+        if let Err(failure) = &result {
+            self.say(&failure.told(self.shared.session.id())).await;
+        }
         let _ = self.to_client.close().await;
         let _ = self.to_target.close().await;
         result
