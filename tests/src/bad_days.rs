@@ -47,6 +47,44 @@ fn a_target_that_never_speaks_is_given_up() {
 }
 
 #[test]
+fn a_slow_target_is_waited_for_and_holds_nobody_up() {
+    let world = World::new();
+    let (key, at) = (world.web1.host_key(), "127.0.0.9:22");
+    let _added = world.sallyport(&["target", "add", "slow", "--ssh", at, "--host-key", &key, "--tag", "tag:prod"]).ok();
+    let web1 = world.web1.address();
+    let listener = world.hosts().enter(move || TcpListener::bind(at).unwrap()).join().unwrap();
+    let _dripping = world.hosts().enter(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = TcpStream::connect(web1).unwrap();
+            let (from, to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || drip(from, to));
+            std::thread::spawn(move || drip(near, far));
+        }
+    });
+    let alice = world.caller("alice@example.com", "laptop");
+    let mut slow = alice.client("ssh");
+    slow.args(["ubuntu@slow", "echo slow but sure; exit 3"]);
+    let mut slow = Talk::start(slow);
+    for round in 0..5 {
+        assert_eq!(alice.ssh(&["ubuntu@web1", &format!("echo {round}")]).ok(), format!("{round}\n"));
+    }
+    assert_eq!(slow.end(), 3);
+    assert!(slow.heard().contains("slow but sure"), "{}", slow.heard());
+}
+
+/// Carries bytes a few at a time, with pauses, as a machine that is swapping does.
+fn drip(mut from: TcpStream, mut to: TcpStream) {
+    let mut few = [0; 97];
+    while let Ok(read @ 1..) = from.read(&mut few) {
+        std::thread::sleep(Duration::from_millis(20));
+        if to.write_all(&few[..read]).is_err() {
+            break;
+        }
+    }
+    let _ended_already = to.shutdown(std::net::Shutdown::Write);
+}
+
+#[test]
 fn a_target_that_talks_garbage_costs_one_session_only() {
     let world = with_bad_target(|mut connection| {
         let _hung_up = connection.write_all(&vec![0xa5; 100_000]);

@@ -11,6 +11,7 @@
 mod bad_days;
 mod forbidden;
 mod ordinary;
+mod peers;
 mod policy;
 mod recording;
 mod ssh;
