@@ -1,5 +1,9 @@
 //! Sallyport: a gateway that brokers and records SSH over WireGuard.
 
+// Tests in here share their stand with the tests outside, which know this crate by its name.
+#[cfg(test)]
+extern crate self as sallyport;
+
 pub mod access;
 pub mod addresses;
 pub mod admin;

@@ -10,28 +10,23 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "middle/door.rs"]
+mod door;
+mod middle;
+
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use sallyport::access::Access;
+use door::Door;
+use middle::{Middle, world};
 use sallyport::clock::Clock;
-use sallyport::config::Config;
-use sallyport::identity::{Device, Directory, Origin, Owner};
-use sallyport::session::{self, Live, Runner};
-use sallyport::ssh::{self, Vault};
-use sallyport::state::{Folder, Keys, State};
-use sallyport::target::Target;
-use sallyport::world::World;
-use sallyport_policies::Policy;
-use sallyport_recorder::{SessionId, Signer, Store};
-use sallyport_tailnet::{Memory, Peer, PrivateKey, Stream};
+use sallyport::ssh::Vault;
+use sallyport::state::{Folder, Keys};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 const POLICY: &str = r#"{
@@ -44,10 +39,7 @@ const POLICY: &str = r#"{
 struct Stand {
     folder: TempDir,
     sshd: Child,
-    world: watch::Sender<Arc<World>>,
-    device: Device,
-    target: Target,
-    runner: Arc<Runner>,
+    middle: Middle,
 }
 
 impl Stand {
@@ -59,39 +51,18 @@ impl Stand {
     async fn with_host_key(registered: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let state_folder = Folder::open(&at.join("state")).unwrap();
-        let keys = Keys::open(&state_folder).unwrap();
+        let keys = Keys::open(&Folder::open(&at.join("state")).unwrap()).unwrap();
         let (sshd, sshd_port) = start_sshd(at, &keys.user_ca.public_key().to_openssh().unwrap()).await;
         let host_key = std::fs::read_to_string(at.join("host_key.pub")).unwrap();
         let host_key = registered.unwrap_or(host_key.trim());
-        let config = format!(
+        let target = format!(
             "[[target]]\nname = \"web1\"\ntags = [\"tag:prod\"]\nssh = {{ address = \"127.0.0.1:{sshd_port}\", host_key = \"{host_key}\" }}\n"
         );
-        let config = Config::parse(&config, "test", at, Some(&at.join("state"))).unwrap();
-        let state = State::open(&config).await.unwrap();
-        let clock = Clock::system();
-        let target = state.targets(&config.targets, clock.now()).await.unwrap().remove(0).target;
-        let key = PrivateKey::generate().public();
-        let device = Device {
-            id: 1,
-            name: "laptop".into(),
-            key,
-            owner: Owner::User("alice@example.com".into()),
-            addresses: vec!["100.64.0.2".parse().unwrap()],
-            expires: None,
-            attributes: Default::default(),
-        };
-        let (world, worlds) = watch::channel(world(1, POLICY, &device, &target));
-        let runner = Arc::new(Runner {
-            access: Access::new(worlds, clock.clone()),
-            store: Store::open(&at.join("recordings")).unwrap(),
-            signer: Arc::new(Signer::new(keys.recording.clone())),
-            live: Live::default(),
-            state,
-            gateway: "test".into(),
-        });
-        let vault = Arc::new(Vault::new(&keys, "corp.internal", clock));
-        let port = door(Arc::clone(&runner), vault, device.clone(), target.clone()).await;
+        let (middle, calls) = Middle::new(at, POLICY, &target, Clock::system()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let vault = Vault::new(&keys, "corp.internal", Clock::system());
+        tokio::spawn(Door::new(&middle, calls, vault).serve(listener));
         let authority = keys.host_ca.public_key().to_openssh().unwrap();
         std::fs::write(at.join("known_hosts"), format!("@cert-authority web1 {authority}\n")).unwrap();
         let client = format!(
@@ -101,7 +72,7 @@ impl Stand {
             at = at.display()
         );
         std::fs::write(at.join("ssh_config"), client).unwrap();
-        Self { folder, sshd, world, device, target, runner }
+        Self { folder, sshd, middle }
     }
 
     fn path(&self, name: &str) -> String {
@@ -168,43 +139,6 @@ impl Drop for Stand {
     fn drop(&mut self) {
         let _ = self.sshd.start_kill();
     }
-}
-
-fn world(revision: u64, policy: &str, device: &Device, target: &Target) -> Arc<World> {
-    let policy = Arc::new(Policy::parse(policy).unwrap().policy);
-    Arc::new(World::new(revision, policy, Directory::new([device.clone()]), vec![target.clone()]))
-}
-
-/// Accepts on loopback as if each connection had come through the tailnet from `device`.
-async fn door(runner: Arc<Runner>, vault: Arc<Vault>, device: Device, target: Target) -> u16 {
-    let (tailnet, mut arrivals, dialer) = Memory::new();
-    let addresses = device.addresses.clone();
-    tailnet.upsert(Peer { key: device.key, preshared: None, addresses, endpoint: None, keepalive: None }).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let _tailnet = tailnet;
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let call = dialer.connect(device.key, device.addresses[0], (target.addresses[0], 22).into());
-            let (_far, arrival) = tokio::join!(call, arrivals.next());
-            let origin = Origin::from(&arrival.unwrap());
-            let (runner, vault) = (Arc::clone(&runner), Arc::clone(&vault));
-            tokio::spawn(async move {
-                let Ok(greeting) = ssh::Greeting::read(Stream::Tcp(stream)).await else { return };
-                match runner.access.approach(&origin) {
-                    Ok(approach) => {
-                        let id = SessionId::new(Clock::system().now());
-                        session::run(&runner, approach, id, "ssh", |session| ssh::serve(greeting, session, vault))
-                            .await;
-                    }
-                    Err(refusal) => ssh::decline(greeting, &vault, refusal.target.as_deref(), &refusal.failure).await,
-                }
-            });
-        }
-    });
-    port
 }
 
 async fn start_sshd(at: &Path, user_authority: &str) -> (Child, u16) {
@@ -407,9 +341,10 @@ async fn a_session_that_is_not_allowed_any_more_ends_with_its_reason() {
     let mut child = stand.client("ssh", &["web1", "echo ready; sleep 100"]).spawn().unwrap();
     let mut ready = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
-    stand.world.send_replace(world(2, "{}", &stand.device, &stand.target));
+    let Middle { world: worlds, device, target, .. } = &stand.middle;
+    worlds.send_replace(world(2, "{}", &[device], &[target]));
     let output = timeout(Duration::from_secs(10), child.wait_with_output()).await.expect("it went on").unwrap();
     assert!(text(&output.stderr).contains("access was withdrawn"), "{}", text(&output.stderr));
-    let rows = stand.runner.state.sessions(&Default::default()).await.unwrap();
+    let rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
     assert_eq!(rows.len(), 1);
 }

@@ -1,25 +1,24 @@
 //! A whole gateway's middle in one process: the memory tailnet, a policy, a recording on disk, and brokers made for the case.
 
-use std::net::IpAddr;
+#[path = "../../tests/middle/mod.rs"]
+mod middle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sallyport_policies::Policy;
-use sallyport_recorder::{Event, SessionId, Signer, Store};
-use sallyport_tailnet::{Memory, MemoryDialer, Peer, PrivateKey, PublicKey};
+use sallyport_recorder::{Event, SessionId};
 use tempfile::TempDir;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::{Live, Runner, Session, run};
-use crate::access::{Access, Approach, Refusal};
+use super::{Session, run};
+use crate::access::{Approach, Refusal};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::failure::{Ending, Failure, Stage};
-use crate::identity::{Device, Directory, Origin, Owner};
-use crate::state::{SessionRow, State};
+use crate::identity::{Device, Owner};
+use crate::state::SessionRow;
 use crate::target::Target;
-use crate::world::World;
+use middle::{Calls, Middle, world};
 
 const POLICY: &str = r#"{
     "tagOwners": { "tag:prod": ["alice@example.com"] },
@@ -34,64 +33,28 @@ const TARGET: &str = r#"
     ssh  = { address = "127.0.0.1:1", host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ" }
 "#;
 
-/// The parts that a session needs, with one device of alice's and one target.
+/// A middle that can be called, and the folder that it lives in.
 struct Stand {
-    runner: Arc<Runner>,
-    world: watch::Sender<Arc<World>>,
-    target: Target,
-    device: Device,
-    dialer: MemoryDialer,
-    arrivals: sallyport_tailnet::Arrivals,
-    _tailnet: sallyport_tailnet::Tailnet,
+    middle: Middle,
+    calls: Calls,
     folder: TempDir,
 }
 
 impl Stand {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config::parse(TARGET, "test", folder.path(), Some(&folder.path().join("state"))).unwrap();
-        let state = State::open(&config).await.unwrap();
-        let target = state.targets(&config.targets, now()).await.unwrap().remove(0).target;
-        let key = PrivateKey::generate().public();
-        let device = Device {
-            id: 1,
-            name: "laptop".into(),
-            key,
-            owner: Owner::User("alice@example.com".into()),
-            addresses: vec!["100.64.0.2".parse().unwrap()],
-            expires: None,
-            attributes: Default::default(),
-        };
-        let (tailnet, arrivals, dialer) = Memory::new();
-        let peer = Peer { key, preshared: None, addresses: device.addresses.clone(), endpoint: None, keepalive: None };
-        tailnet.upsert(peer).unwrap();
-        let (world, worlds) = watch::channel(world(1, POLICY, &[&device], &[&target]));
-        let runner = Arc::new(Runner {
-            access: Access::new(worlds, Clock::from_fn(now)),
-            store: Store::open(&folder.path().join("recordings")).unwrap(),
-            signer: Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32]))),
-            live: Live::default(),
-            state,
-            gateway: "test".into(),
-        });
-        Self { runner, world, target, device, dialer, arrivals, _tailnet: tailnet, folder }
+        let (middle, calls) = Middle::new(folder.path(), POLICY, TARGET, Clock::from_fn(now)).await;
+        Self { middle, calls, folder }
     }
 
     fn change(&self, revision: u64, policy: &str, devices: &[&Device], targets: &[&Target]) {
-        self.world.send_replace(world(revision, policy, devices, targets));
-    }
-
-    /// What the gateway sees when `key` calls `to` from `source`.
-    async fn origin(&mut self, key: PublicKey, source: IpAddr, to: IpAddr) -> Origin {
-        let call = self.dialer.connect(key, source, (to, 22).into());
-        let (_stream, arrival) = tokio::join!(call, self.arrivals.next());
-        Origin::from(&arrival.unwrap())
+        self.middle.world.send_replace(world(revision, policy, devices, targets));
     }
 
     async fn approach(&mut self) -> Result<Approach, Refusal> {
-        let (key, source, to) = (self.device.key, self.device.addresses[0], self.target.addresses[0]);
-        let origin = self.origin(key, source, to).await;
-        self.runner.access.approach(&origin)
+        let Middle { runner, device, target, .. } = &self.middle;
+        let origin = self.calls.origin(device.key, device.addresses[0], target.addresses[0]).await;
+        runner.access.approach(&origin)
     }
 
     /// Runs a session whose broker is `broker`, and gives the row that it leaves.
@@ -102,19 +65,13 @@ impl Stand {
     {
         let approach = self.approach().await.unwrap();
         let id = SessionId::new(now());
-        run(&self.runner, approach, id, "ssh", broker).await;
-        self.runner.state.session(&id.to_string()).await.unwrap()
+        run(&self.middle.runner, approach, id, "ssh", broker).await;
+        self.middle.runner.state.session(&id.to_string()).await.unwrap()
     }
 }
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
-}
-
-fn world(revision: u64, policy: &str, devices: &[&Device], targets: &[&Target]) -> Arc<World> {
-    let policy = Arc::new(Policy::parse(policy).unwrap().policy);
-    let directory = Directory::new(devices.iter().map(|device| (*device).clone()));
-    Arc::new(World::new(revision, policy, directory, targets.iter().map(|target| (*target).clone()).collect()))
 }
 
 fn outcome(row: &SessionRow) -> (&str, &str) {
@@ -124,9 +81,8 @@ fn outcome(row: &SessionRow) -> (&str, &str) {
 #[tokio::test]
 async fn denies_whoever_is_not_enrolled_expired_or_not_at_its_own_address() {
     let mut stand = Stand::new().await;
-    let (key, source, to) = (stand.device.key, stand.device.addresses[0], stand.target.addresses[0]);
-    let origin = stand.origin(key, source, to).await;
-    let device = stand.device.clone();
+    let device = stand.middle.device.clone();
+    let origin = stand.calls.origin(device.key, device.addresses[0], stand.middle.target.addresses[0]).await;
     let expired = Device { expires: Some(now()), ..device.clone() };
     let elsewhere = Device { addresses: vec!["100.64.0.3".parse().unwrap()], ..device.clone() };
     let cases: [(&str, &[&Device], &str); 4] = [
@@ -136,8 +92,8 @@ async fn denies_whoever_is_not_enrolled_expired_or_not_at_its_own_address() {
         ("as enrolled", &[&device], "allowed"),
     ];
     for (name, devices, expected) in cases {
-        stand.change(2, POLICY, devices, &[&stand.target]);
-        let told = match stand.runner.access.approach(&origin) {
+        stand.change(2, POLICY, devices, &[&stand.middle.target]);
+        let told = match stand.middle.runner.access.approach(&origin) {
             Ok(_) => "allowed".to_owned(),
             Err(refusal) => refusal.failure.to_string(),
         };
@@ -148,7 +104,7 @@ async fn denies_whoever_is_not_enrolled_expired_or_not_at_its_own_address() {
 #[tokio::test]
 async fn denies_a_target_that_no_rule_names() {
     let mut stand = Stand::new().await;
-    stand.change(2, NOTHING, &[&stand.device], &[&stand.target]);
+    stand.change(2, NOTHING, &[&stand.middle.device], &[&stand.middle.target]);
     let refusal = stand.approach().await.unwrap_err();
     assert!(matches!(refusal.failure, Failure::Denied(_)));
     assert!(refusal.caller.is_some() && refusal.target.is_some());
@@ -180,13 +136,13 @@ async fn a_permitted_session_is_recorded_and_listed() {
     assert_eq!(outcome(&row).0, "completed");
     assert_eq!(row.account.as_deref(), Some("ubuntu"));
     assert!(row.recording.unwrap().join("manifest.json").exists());
-    assert!(stand.runner.state.checkpoint(row.id).await.unwrap().is_some());
+    assert!(stand.middle.runner.state.checkpoint(row.id).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn every_change_that_forbids_a_live_session_ends_it() {
     let mut stand = Stand::new().await;
-    let (device, target) = (stand.device.clone(), stand.target.clone());
+    let (device, target) = (stand.middle.device.clone(), stand.middle.target.clone());
     let renamed = Device { owner: Owner::User("bob@example.com".into()), ..device.clone() };
     let moved = Target { tags: vec![], ..target.clone() };
     let narrowed = POLICY
@@ -205,7 +161,7 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
         stand.change(at * 10, POLICY, &[&device], &[&target]);
         let (up, is_up) = oneshot::channel();
         let approach = stand.approach().await.unwrap();
-        let (runner, id) = (Arc::clone(&stand.runner), SessionId::new(now()));
+        let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
         let running = tokio::spawn(async move {
             run(&runner, approach, id, "ssh", |session| async move {
                 let _permit = session.authorize("ubuntu")?;
@@ -217,9 +173,9 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
         });
         is_up.await.unwrap();
         stand.change(at * 10 + 1, policy, devices, targets);
-        assert!(stand.runner.live.settled(at * 10 + 1, Duration::from_secs(10)).await, "{name}");
+        assert!(stand.middle.runner.live.settled(at * 10 + 1, Duration::from_secs(10)).await, "{name}");
         running.await.unwrap();
-        let row = stand.runner.state.session(&id.to_string()).await.unwrap();
+        let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
         assert_eq!(outcome(&row).0, "revoked", "{name}");
     }
 }
@@ -234,7 +190,7 @@ async fn a_session_ends_at_the_limits_of_its_permit() {
     };
     for (limit, reason) in [(r#""maxDuration": "1s""#, "may last 1s"), (r#""idleTimeout": "1s""#, "idle for 1s")] {
         let mut stand = Stand::new().await;
-        stand.change(2, &limited(limit), &[&stand.device], &[&stand.target]);
+        stand.change(2, &limited(limit), &[&stand.middle.device], &[&stand.middle.target]);
         let row = stand
             .run(|session| async move {
                 let _permit = session.authorize("ubuntu")?;
@@ -252,7 +208,7 @@ async fn a_change_that_still_allows_a_session_leaves_it_alone() {
     let (up, is_up) = oneshot::channel();
     let (finish, finished) = oneshot::channel::<()>();
     let approach = stand.approach().await.unwrap();
-    let (runner, id) = (Arc::clone(&stand.runner), SessionId::new(now()));
+    let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
     let running = tokio::spawn(async move {
         run(&runner, approach, id, "ssh", |session| async move {
             let _permit = session.authorize("ubuntu")?;
@@ -265,11 +221,11 @@ async fn a_change_that_still_allows_a_session_leaves_it_alone() {
         .await;
     });
     is_up.await.unwrap();
-    stand.change(2, POLICY, &[&stand.device], &[&stand.target]);
-    assert!(stand.runner.live.settled(2, Duration::from_secs(10)).await);
+    stand.change(2, POLICY, &[&stand.middle.device], &[&stand.middle.target]);
+    assert!(stand.middle.runner.live.settled(2, Duration::from_secs(10)).await);
     let _ = finish.send(());
     running.await.unwrap();
-    let row = stand.runner.state.session(&id.to_string()).await.unwrap();
+    let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
     assert_eq!(outcome(&row).0, "completed");
 }
 
@@ -300,7 +256,7 @@ async fn a_panic_ends_its_own_session_alone() {
     let mut stand = Stand::new().await;
     let row = stand.run(|_session| async move { panic!("a bug in a broker") }).await;
     assert_eq!(outcome(&row).0, "failed");
-    assert_eq!(stand.runner.live.count(), 0);
+    assert_eq!(stand.middle.runner.live.count(), 0);
     let row = stand.run(|_session| async move { Ok(()) }).await;
     assert_eq!(outcome(&row).0, "completed");
 }
@@ -308,7 +264,7 @@ async fn a_panic_ends_its_own_session_alone() {
 #[tokio::test]
 async fn a_broker_that_does_not_say_goodbye_is_stopped() {
     let mut stand = Stand::new().await;
-    let live = stand.runner.live.clone();
+    let live = stand.middle.runner.live.clone();
     let row = stand
         .run(|session| async move {
             live.end(session.id(), Ending::Killed);
