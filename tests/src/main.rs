@@ -9,6 +9,7 @@
 )]
 
 mod bad_days;
+mod chaos;
 mod forbidden;
 mod ordinary;
 mod peers;
