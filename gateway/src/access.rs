@@ -4,17 +4,21 @@
 //! an [`Approach`] lets a session be opened and a transport be dialled, a [`Permit`] lets credentials be issued and
 //! channels be opened as one account. Both have private fields and are made here alone.
 
+mod permit;
+
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use sallyport_policies::{self as policies, Decision, Port, RecordingRule, SshAction, SshCapability};
+use sallyport_policies::{self as policies, Decision, Port, RecordingRule, SshAction};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::failure::{Ending, Failure};
 use crate::identity::{Caller, Device, Origin, Owner};
-use crate::target::Target;
+use crate::target::{Address, Protocol, Target};
 use crate::world::World;
+
+pub(crate) use permit::{Held, Limits};
+pub use permit::{Permit, PostgresPermit, PostgresRights, Rights, SshPermit, SshRights};
 
 /// Decides, each time by the newest world.
 #[derive(Debug, Clone)]
@@ -29,36 +33,11 @@ pub struct Access {
 pub struct Approach {
     caller: Caller,
     target: Arc<Target>,
-    port: u16,
+    protocol: Protocol,
+    address: Address,
     network_rule: String,
     recording: RecordingRule,
     revision: String,
-}
-
-/// This caller may use this target as this account.
-#[derive(Debug)]
-#[must_use]
-pub struct Permit {
-    caller: Caller,
-    target: Arc<Target>,
-    account: String,
-    rule: String,
-    revision: String,
-    accept_env: Vec<String>,
-    capability: SshCapability,
-    recording: RecordingRule,
-    expires: Option<Timestamp>,
-}
-
-/// What a permit gives, as a live session remembers it. It permits nothing itself: it is what the newest policy has to
-/// give still for the session to go on.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Rights {
-    pub(crate) account: String,
-    pub(crate) rule: String,
-    pub(crate) accept_env: Vec<String>,
-    pub(crate) capability: SshCapability,
-    pub(crate) recording: RecordingRule,
 }
 
 /// A connection that was refused: what to tell the caller, and who it was, where that is known.
@@ -90,77 +69,101 @@ impl Access {
             let failure = Failure::Denied(format!("no target is registered at {address}: see 'sallyport ls'"));
             return Err(Refusal { failure, caller: Some(caller), target: None });
         };
+        let refused = |failure| Refusal { failure, caller: Some(caller.clone()), target: Some(Arc::clone(target)) };
         let port = origin.destination().port();
+        let Some(protocol) = Protocol::of_port(port) else {
+            return Err(refused(Failure::Denied(format!("nothing is brokered on port {port}"))));
+        };
         match world.policy.approach(&subject(caller.device()), &object(target), Port::tcp(port)) {
             Decision::Allow(allowed) => Ok(Approach {
+                address: target.address(protocol).map_err(refused)?.clone(),
                 caller,
                 target: Arc::clone(target),
-                port,
+                protocol,
                 network_rule: allowed.network_rule.to_string(),
                 recording: allowed.recording,
                 revision: world.policy.revision().to_owned(),
             }),
-            Decision::Deny(denial) => Err(Refusal {
-                failure: Failure::Denied(denial.sentence),
-                caller: Some(caller),
-                target: Some(Arc::clone(target)),
-            }),
+            Decision::Deny(denial) => Err(refused(Failure::Denied(denial.sentence))),
         }
     }
 
-    /// May the caller of `approach` use its target as `account`?
+    /// May the caller of `approach` use its target over SSH as `account`?
     ///
     /// # Errors
     /// [`Failure::Denied`] with the sentence for the caller.
-    pub(crate) fn permit_ssh(&self, approach: &Approach, account: &str) -> Result<Permit, Failure> {
+    pub(crate) fn permit_ssh(&self, approach: &Approach, account: &str) -> Result<SshPermit, Failure> {
         let world = self.world();
-        let device = self.unchanged(&world, approach)?;
-        match world.policy.ssh(&subject(&device), &object(&approach.target), account) {
-            Decision::Allow(grant) => {
-                if let SshAction::Check { .. } = grant.action {
-                    return Err(Failure::Denied(format!(
-                        "{} as {account} needs a fresh login ({}), and this gateway has no login provider configured",
-                        approach.target.name, grant.ssh_rule
-                    )));
-                }
-                Ok(Permit {
-                    caller: approach.caller.clone(),
-                    target: Arc::clone(&approach.target),
-                    account: grant.account,
-                    rule: grant.ssh_rule.to_string(),
-                    revision: world.policy.revision().to_owned(),
-                    accept_env: grant.accept_env,
-                    capability: grant.capability,
-                    recording: grant.recording,
-                    expires: device.expires,
-                })
-            }
-            Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
+        let device = self.unchanged(&world, approach, Protocol::Ssh)?;
+        let grant = match world.policy.ssh(&subject(&device), &object(&approach.target), account) {
+            Decision::Allow(grant) => grant,
+            Decision::Deny(denial) => return Err(Failure::Denied(denial.sentence)),
+        };
+        if let SshAction::Check { .. } = grant.action {
+            return Err(Failure::Denied(format!(
+                "{} as {account} needs a fresh login ({}), and this gateway has no login provider configured",
+                approach.target.name, grant.ssh_rule
+            )));
         }
+        Ok(Permit {
+            caller: approach.caller.clone(),
+            target: Arc::clone(&approach.target),
+            account: grant.account,
+            rule: grant.ssh_rule.to_string(),
+            revision: world.policy.revision().to_owned(),
+            recording: grant.recording,
+            expires: device.expires,
+            rights: SshRights { accept_env: grant.accept_env, capability: grant.capability },
+        })
+    }
+
+    /// May the caller of `approach` use `database` of its target as `role`?
+    ///
+    /// # Errors
+    /// [`Failure::Denied`] with the sentence for the caller.
+    pub(crate) fn permit_postgres(
+        &self,
+        approach: &Approach,
+        role: &str,
+        database: &str,
+    ) -> Result<PostgresPermit, Failure> {
+        let world = self.world();
+        let _device = self.unchanged(&world, approach, Protocol::Postgres)?;
+        Err(Failure::Denied(format!(
+            "{} may not use {database} on {} as {role}: no rule of the policy gives roles yet",
+            approach.caller.device().owner,
+            approach.target.name
+        )))
     }
 
     /// Does the newest world still allow `approach`, and give the same rights as those that were permitted on it?
     ///
     /// # Errors
     /// How the session has to end.
-    pub(crate) fn still_allows(&self, approach: &Approach, held: Option<&Rights>) -> Result<u64, Ending> {
+    pub(crate) fn still_allows(&self, approach: &Approach, held: Option<&Held>) -> Result<u64, Ending> {
         let world = self.world();
         let judged = match held {
-            Some(held) => self.permit_ssh(approach, &held.account).and_then(|permit| {
-                // The rule may stand on another line now; what it gives is what counts.
-                let now = Rights { rule: held.rule.clone(), ..permit.rights() };
-                (now == *held)
-                    .then_some(())
-                    .ok_or_else(|| Failure::Denied("what the policy allows here has changed: connect again".to_owned()))
-            }),
-            None => self.unchanged(&world, approach).and_then(|device| {
-                match world.policy.approach(&subject(&device), &object(&approach.target), Port::tcp(approach.port)) {
+            Some(held) => self.still_gives(approach, held),
+            None => self.unchanged(&world, approach, approach.protocol).and_then(|device| {
+                let port = Port::tcp(approach.protocol.port());
+                match world.policy.approach(&subject(&device), &object(&approach.target), port) {
                     Decision::Allow(_) => Ok(()),
                     Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
                 }
             }),
         };
         judged.map(|()| world.revision).map_err(|failure| Ending::Revoked(failure.to_string()))
+    }
+
+    fn still_gives(&self, approach: &Approach, held: &Held) -> Result<(), Failure> {
+        let now = match &held.rights {
+            Rights::Ssh(_) => self.permit_ssh(approach, &held.account)?.held(),
+            Rights::Postgres(rights) => self.permit_postgres(approach, &held.account, &rights.database)?.held(),
+        };
+        // The rule may stand on another line now; what it gives is what counts.
+        (Held { rule: held.rule.clone(), ..now } == *held)
+            .then_some(())
+            .ok_or_else(|| Failure::Denied("what the policy allows here has changed: connect again".to_owned()))
     }
 
     /// Waits until there is a newer world than the last one that this handle waited for; never, once there will be none.
@@ -184,8 +187,12 @@ impl Access {
         Arc::clone(&self.world.borrow())
     }
 
-    /// The approach's device as it is now, provided that neither it nor the target is another one than it was.
-    fn unchanged(&self, world: &World, approach: &Approach) -> Result<Arc<Device>, Failure> {
+    /// The approach's device as it is now, provided that it came for `protocol`, and that neither it nor the target is
+    /// another one than it was.
+    fn unchanged(&self, world: &World, approach: &Approach, protocol: Protocol) -> Result<Arc<Device>, Failure> {
+        if approach.protocol != protocol {
+            return Err(Failure::Ours(format!("a connection for {} asked for {protocol}", approach.protocol)));
+        }
         let was = approach.caller.device();
         let device = world.directory.current(&was.key, self.clock.now())?;
         if device.id != was.id || device.owner != was.owner || device.addresses != was.addresses {
@@ -214,6 +221,16 @@ impl Approach {
         &self.target
     }
 
+    /// What will be spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Where the target is dialled.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The strictest recording rule of the accounts that could follow.
     pub fn recording(&self) -> RecordingRule {
         self.recording
@@ -227,64 +244,6 @@ impl Approach {
     /// The policy's revision.
     pub fn revision(&self) -> &str {
         &self.revision
-    }
-}
-
-impl Permit {
-    /// Who calls.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// Where to.
-    pub fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Who the caller becomes there.
-    pub fn account(&self) -> &str {
-        &self.account
-    }
-
-    /// The rule that allowed it.
-    pub fn rule(&self) -> &str {
-        &self.rule
-    }
-
-    /// The revision of the policy that allowed it.
-    pub fn revision(&self) -> &str {
-        &self.revision
-    }
-
-    /// Patterns of environment variables that may pass.
-    pub fn accept_env(&self) -> &[String] {
-        &self.accept_env
-    }
-
-    /// What it gives, for the session to remember.
-    pub(crate) fn rights(&self) -> Rights {
-        Rights {
-            account: self.account.clone(),
-            rule: self.rule.clone(),
-            accept_env: self.accept_env.clone(),
-            capability: self.capability.clone(),
-            recording: self.recording,
-        }
-    }
-
-    /// What may be done over the connection.
-    pub fn capability(&self) -> &SshCapability {
-        &self.capability
-    }
-
-    /// Whether the session must be recorded.
-    pub fn recording(&self) -> RecordingRule {
-        self.recording
-    }
-
-    /// When the device's enrolment ends, and the session with it.
-    pub fn expires(&self) -> Option<Timestamp> {
-        self.expires
     }
 }
 

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-pub use target::{Address, HostIdentity, Login, Name, NameError, SshTarget, Tag, Target};
+pub use target::{
+    Address, CaFile, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresLogin, PostgresTarget, Services,
+    SshTarget, Tag, Target, TlsMode,
+};
 
 use crate::secrets::SecretError;
 

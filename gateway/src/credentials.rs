@@ -1,6 +1,6 @@
 //! What the gateway proves itself with: to targets as an account, to callers as the target that they called.
 //!
-//! A credential for a target is made for one [`Permit`](crate::access::Permit) and lasts minutes. Nothing secret reaches a
+//! A credential for a target is made for one [permit](crate::access::Permit) and lasts minutes. Nothing secret reaches a
 //! log: keys and secrets hide their `Debug`.
 
 mod host;

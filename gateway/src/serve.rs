@@ -27,6 +27,7 @@ use crate::config::{Backend, Config};
 use crate::failure::Ending;
 use crate::session::{Live, Runner};
 use crate::state::{Folder, Keys, Lock, State};
+use crate::target::Protocol;
 use crate::{dns, ssh};
 
 use keeper::{Keeper, Stored};
@@ -202,7 +203,7 @@ async fn start_tailnet(
         gateway: plan.gateway(),
         prefix: plan.prefix(),
         service: plan.services(),
-        ports: vec![door::SSH_PORT, dns::PORT],
+        ports: Protocol::ALL.into_iter().map(Protocol::port).chain([dns::PORT]).collect(),
         mtu: config.tailnet.mtu,
         backend: match config.tailnet.backend {
             Backend::Auto => None,

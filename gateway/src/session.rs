@@ -16,7 +16,7 @@ use sallyport_recorder::{Event, Recording, SessionId};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::access::{Access, Approach, Permit, Rights};
+use crate::access::{Access, Approach, Held, Permit, PostgresPermit, Rights, SshPermit};
 use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
@@ -44,7 +44,7 @@ enum Standing {
     /// The account that the caller asked for last is not for them.
     Refused { account: String },
     /// The caller is in, with these rights.
-    Permitted(Box<Rights>),
+    Permitted(Box<Held>),
 }
 
 impl Session {
@@ -63,7 +63,7 @@ impl Session {
         self.approach.target()
     }
 
-    /// Opens the transport to the target. No byte of the caller's has to be sent on it before [`Session::authorize`].
+    /// Opens the transport to the target, where it speaks the protocol that the caller came for. No byte of the caller's has to be sent on it before there is a permit.
     ///
     /// # Errors
     /// [`Failure::Recording`] while a required recording is not open, [`Failure::Target`] when the target is not there.
@@ -71,24 +71,39 @@ impl Session {
         if self.recording.is_none() && self.recording_rule() == RecordingRule::Required {
             return Err(Failure::Recording("it could not be opened".into()));
         }
-        let target = self.approach.target();
-        dial::dial(&target.name, &target.ssh.address.to_string()).await
+        dial::dial(&self.approach.target().name, &self.approach.address().to_string()).await
     }
 
-    /// Asks for an account; by the newest policy, and anew for each name. The last answer holds.
+    /// Asks for an account over SSH; by the newest policy, and anew for each name. The last answer holds.
     ///
     /// # Errors
     /// [`Failure::Denied`] with the sentence for the caller, [`Failure::Recording`] when this account has to be recorded
     /// and the recording is not there.
-    pub fn authorize(&self, account: &str) -> Result<Permit, Failure> {
+    pub fn authorize_ssh(&self, account: &str) -> Result<SshPermit, Failure> {
+        self.authorize(account, || self.access.permit_ssh(&self.approach, account))
+    }
+
+    /// Asks for a role in a database of a Postgres server, in the same way.
+    ///
+    /// # Errors
+    /// As for [`Session::authorize_ssh`].
+    pub fn authorize_postgres(&self, role: &str, database: &str) -> Result<PostgresPermit, Failure> {
+        self.authorize(role, || self.access.permit_postgres(&self.approach, role, database))
+    }
+
+    fn authorize<R: Clone + Into<Rights>>(
+        &self,
+        account: &str,
+        decide: impl FnOnce() -> Result<Permit<R>, Failure>,
+    ) -> Result<Permit<R>, Failure> {
         self.standing.send_replace(Standing::Refused { account: account.to_owned() });
-        let permit = self.access.permit_ssh(&self.approach, account)?;
+        let permit = decide()?;
         if self.recording.is_none() && permit.recording() == RecordingRule::Required {
             return Err(Failure::Recording("it could not be opened".into()));
         }
-        self.standing.send_replace(Standing::Permitted(Box::new(permit.rights())));
+        self.standing.send_replace(Standing::Permitted(Box::new(permit.held())));
         // A change between the decision and the line above was judged without this account: look again.
-        if let Err(ending) = self.access.still_allows(&self.approach, Some(&permit.rights())) {
+        if let Err(ending) = self.access.still_allows(&self.approach, Some(&permit.held())) {
             self.standing.send_replace(Standing::Refused { account: account.to_owned() });
             return Err(Failure::Denied(ending.to_string()));
         }
@@ -119,7 +134,7 @@ impl Session {
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {
             Standing::Approaching | Standing::Refused { .. } => self.approach.recording(),
-            Standing::Permitted(rights) => rights.recording,
+            Standing::Permitted(held) => held.recording,
         }
     }
 
@@ -142,14 +157,14 @@ impl Session {
         match &*self.standing.borrow() {
             Standing::Approaching => None,
             Standing::Refused { account } => Some((account.clone(), None)),
-            Standing::Permitted(rights) => Some((rights.account.clone(), Some(rights.rule.clone()))),
+            Standing::Permitted(held) => Some((held.account.clone(), Some(held.rule.clone()))),
         }
     }
 
     /// What was permitted, once something was.
-    fn rights(&self) -> Option<Rights> {
+    fn held(&self) -> Option<Held> {
         match &*self.standing.borrow() {
-            Standing::Permitted(rights) => Some(Rights::clone(rights)),
+            Standing::Permitted(held) => Some(Held::clone(held)),
             Standing::Approaching | Standing::Refused { .. } => None,
         }
     }

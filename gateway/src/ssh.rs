@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::access::Permit;
+use crate::access::SshPermit;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -93,7 +93,7 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
 /// Logs in to the target that is being reached, as the account of `permit`.
 async fn enter(
     reaching: AbortOnDropHandle<Result<reach::Reached, Failure>>,
-    permit: &Permit,
+    permit: &SshPermit,
     session: &Session,
     vault: &Vault,
 ) -> Result<reach::Target, Failure> {

@@ -4,5 +4,5 @@
 use sallyport::access::Approach;
 
 fn forge(approach: Approach) -> Approach {
-    Approach { port: 22, ..approach }
+    Approach { network_rule: String::new(), ..approach }
 }

@@ -4,5 +4,5 @@
 fn needs_clone<T: Clone>() {}
 
 fn keep_for_later() {
-    needs_clone::<sallyport::access::Permit>();
+    needs_clone::<sallyport::access::SshPermit>();
 }

@@ -4,5 +4,5 @@
 fn needs_default<T: Default>() {}
 
 fn out_of_nothing() {
-    needs_default::<sallyport::access::Permit>();
+    needs_default::<sallyport::access::SshPermit>();
 }

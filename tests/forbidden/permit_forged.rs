@@ -1,8 +1,8 @@
 //! A permit has private fields: only a decision makes one.
 //! error: E0451
 
-use sallyport::access::Permit;
+use sallyport::access::SshPermit;
 
-fn forge(permit: Permit) -> Permit {
-    Permit { account: "root".to_owned(), ..permit }
+fn forge(permit: SshPermit) -> SshPermit {
+    SshPermit { account: "root".to_owned(), ..permit }
 }

@@ -28,7 +28,9 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
         targets.retain_mut(|(known, accounts)| {
             let target = object(&known.target);
             *accounts = Some(policy.ssh_accounts(&caller, &target));
-            matches!(policy.approach(&caller, &target, Port::SSH), Decision::Allow(_))
+            known.target.protocols().any(|protocol| {
+                matches!(policy.approach(&caller, &target, Port::tcp(protocol.port())), Decision::Allow(_))
+            })
         });
     }
     if args.json {

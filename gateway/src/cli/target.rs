@@ -5,7 +5,10 @@ use std::io::{BufRead, IsTerminal};
 use russh::keys::PublicKey;
 
 use super::{BadInput, Ended, Out, Site, announce, scan};
-use crate::config::{Address, Config, HostIdentity, Login, Name, SshTarget, Tag, Target};
+use crate::config::{
+    Address, CaFile, Config, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresLogin, PostgresTarget,
+    Services, SshTarget, Tag, Target, TlsMode,
+};
 use crate::secrets::SecretRef;
 use crate::state::{Folder, Keys, Known, State};
 
@@ -31,13 +34,26 @@ pub(super) enum Command {
 
 /// A machine to register.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("identity").required(true))]
+#[command(group = clap::ArgGroup::new("identity").requires("ssh"))]
+#[command(group = clap::ArgGroup::new("service").args(["ssh", "postgres"]).required(true).multiple(true))]
 pub(super) struct Add {
     /// Its name: one word, as in `ssh web1`
     name: Name,
+    /// What the policy may call it, such as tag:prod; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<Tag>,
+    #[command(flatten)]
+    ssh: Ssh,
+    #[command(flatten)]
+    postgres: Postgres,
+}
+
+/// How an SSH host is reached.
+#[derive(Debug, clap::Args)]
+struct Ssh {
     /// Where its sshd listens, HOST:PORT
-    #[arg(long, value_name = "ADDRESS")]
-    ssh: Address,
+    #[arg(long = "ssh", id = "ssh", value_name = "ADDRESS", requires = "identity")]
+    address: Option<Address>,
     /// Its host key, a line "ssh-ed25519 AAAA…"; may be given several times
     #[arg(long, group = "identity", value_name = "LINE", value_parser = public_key)]
     host_key: Vec<PublicKey>,
@@ -50,15 +66,32 @@ pub(super) struct Add {
     /// Take scanned keys unseen
     #[arg(long, requires = "scan")]
     accept: bool,
-    /// What the policy may call it, such as tag:prod; may be given several times
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<Tag>,
     /// Log in with this private key (file:PATH, env:NAME, exec:PROGRAM) in place of a certificate
-    #[arg(long, value_name = "REFERENCE", conflicts_with = "password")]
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "password", requires = "ssh")]
     key: Option<SecretRef>,
     /// Log in with this password (env:NAME, file:PATH, exec:PROGRAM) in place of a certificate
-    #[arg(long, value_name = "REFERENCE")]
+    #[arg(long, value_name = "REFERENCE", requires = "ssh")]
     password: Option<SecretRef>,
+}
+
+/// How a Postgres server is reached.
+#[derive(Debug, clap::Args)]
+struct Postgres {
+    /// Where its Postgres server listens, HOST:PORT
+    #[arg(long = "postgres", id = "postgres", value_name = "ADDRESS", requires = "login", value_parser = postgres_address)]
+    address: Option<Address>,
+    /// How the gateway logs in there: certificate, trust, or a password (env:NAME, file:PATH, exec:PROGRAM)
+    #[arg(long = "postgres-login", id = "login", value_name = "LOGIN", requires = "postgres")]
+    login: Option<PostgresLogin>,
+    /// What the server's TLS has to prove: verify-full, verify-ca, require or disable
+    #[arg(long, value_name = "MODE", default_value = "verify-full")]
+    tls: TlsMode,
+    /// The authority of the server's certificate (file:PATH) in place of those that this machine trusts
+    #[arg(long, value_name = "FILE", requires = "postgres")]
+    ca: Option<CaFile>,
+    /// The database of callers who name none
+    #[arg(long, value_name = "NAME", requires = "postgres")]
+    database: Option<String>,
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
@@ -79,14 +112,42 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
 }
 
 async fn add(args: Add, site: &Site, config: &Config, state: &State, out: &mut Out) -> anyhow::Result<Ended> {
+    let ssh = match args.ssh.address.clone() {
+        Some(address) => match ssh(address, args.ssh, out).await? {
+            Some(ssh) => Some(ssh),
+            None => {
+                out.note("nothing was registered")?;
+                return Ok(Ended::No);
+            }
+        },
+        None => None,
+    };
+    // The gateway may be started in another folder than this command.
+    let services = Services::new(ssh, postgres(args.postgres))?.below(&std::env::current_dir()?);
+    let target = Target { name: args.name, tags: args.tags, services };
+    target.check_secrets().await.map_err(|error| BadInput(error.to_string()))?;
+    state.add_target(&target, &config.targets, site.clock.now()).await?;
+    let known = state.targets(&config.targets, site.clock.now()).await?;
+    announce(config, out).await?;
+    let address = known.iter().find(|known| known.target.name == target.name.as_str());
+    let address = address.and_then(|known| known.target.addresses.first()).map(ToString::to_string);
+    let domain = &config.tailnet.domain;
+    out.line(&format!("{0} is registered: {0}.{domain}, {1}", target.name, address.unwrap_or_default()))?;
+    if target.services.ssh.is_some_and(|ssh| ssh.login == Login::Certificate) {
+        out.note("let the gateway in there: `sallyport target ca` prints the line and where it goes")?;
+    }
+    Ok(Ended::Yes)
+}
+
+/// What the words say about SSH; `None` when the person does not take the host's keys for its own.
+async fn ssh(address: Address, args: Ssh, out: &mut Out) -> anyhow::Result<Option<SshTarget>> {
     let host = match (args.host_ca, args.scan) {
         (Some(authority), _) => HostIdentity::Authority(authority),
         (None, false) => HostIdentity::Keys(args.host_key),
         (None, true) => {
-            let keys = scan::host_keys(&args.ssh).await?;
-            if !accepted(&args.ssh, &keys, args.accept, out)? {
-                out.note("nothing was registered")?;
-                return Ok(Ended::No);
+            let keys = scan::host_keys(&address).await?;
+            if !accepted(&address, &keys, args.accept, out)? {
+                return Ok(None);
             }
             HostIdentity::Keys(keys)
         }
@@ -96,21 +157,13 @@ async fn add(args: Add, site: &Site, config: &Config, state: &State, out: &mut O
         (None, Some(password)) => Login::Password(password),
         (None, None) => Login::Certificate,
     };
-    // The gateway may be started in another folder than this command.
-    let ssh = SshTarget { address: args.ssh, host, login }.below(&std::env::current_dir()?);
-    let target = Target { name: args.name, tags: args.tags, ssh };
-    target.check_secrets().await.map_err(|error| BadInput(error.to_string()))?;
-    state.add_target(&target, &config.targets, site.clock.now()).await?;
-    let known = state.targets(&config.targets, site.clock.now()).await?;
-    announce(config, out).await?;
-    let address = known.iter().find(|known| known.target.name == target.name.as_str());
-    let address = address.and_then(|known| known.target.addresses.first()).map(ToString::to_string);
-    let domain = &config.tailnet.domain;
-    out.line(&format!("{0} is registered: {0}.{domain}, {1}", target.name, address.unwrap_or_default()))?;
-    if target.ssh.login == Login::Certificate {
-        out.note("let the gateway in there: `sallyport target ca` prints the line and where it goes")?;
-    }
-    Ok(Ended::Yes)
+    Ok(Some(SshTarget { address, host, login }))
+}
+
+/// What the words say about Postgres.
+fn postgres(args: Postgres) -> Option<PostgresTarget> {
+    let (address, login) = args.address.zip(args.login)?;
+    Some(PostgresTarget { address, tls: args.tls, ca: args.ca, login, database: args.database })
 }
 
 /// Shows the keys and asks the person, unless they were accepted unseen.
@@ -140,21 +193,18 @@ async fn list(json: bool, site: &Site, config: &Config, state: &State, out: &mut
     }
     let row = |known: &Known| {
         let target = &known.target;
-        let login = match &target.ssh.login {
-            Login::Certificate => "certificate".to_owned(),
-            Login::Key(secret) => format!("key {secret}"),
-            Login::Password(secret) => format!("password {secret}"),
-        };
+        let services = &target.services;
+        let ssh = services.ssh.iter().map(|ssh| format!("ssh {} ({})", ssh.address, ssh.login));
+        let postgres = services.postgres.iter().map(|server| format!("postgres {} ({})", server.address, server.login));
         [
             target.name.clone(),
             target.tags.join(","),
             target.addresses.first().map(ToString::to_string).unwrap_or_default(),
-            target.ssh.address.to_string(),
-            login,
+            ssh.chain(postgres).collect::<Vec<_>>().join(", "),
             if known.in_file { "sallyport.toml" } else { "target add" }.to_owned(),
         ]
     };
-    out.table(["NAME", "TAGS", "ADDRESS", "SSH", "LOGIN", "FROM"], targets.iter().map(row))?;
+    out.table(["NAME", "TAGS", "ADDRESS", "REACHED", "FROM"], targets.iter().map(row))?;
     Ok(Ended::Yes)
 }
 
@@ -164,7 +214,8 @@ fn as_json(known: &Known) -> serde_json::Value {
         "name": target.name,
         "tags": target.tags,
         "addresses": target.addresses,
-        "ssh": target.ssh,
+        "ssh": target.services.ssh,
+        "postgres": target.services.postgres,
         "in_file": known.in_file,
     })
 }
@@ -180,6 +231,11 @@ fn authority(config: &Config, out: &mut Out) -> anyhow::Result<Ended> {
 Accounts need no key of their own: a certificate names the account that the policy allowed, and lives for minutes.",
     )?;
     Ok(Ended::Yes)
+}
+
+fn postgres_address(text: &str) -> Result<Address, NameError> {
+    Address::parse(text, POSTGRES_PORT)
+        .ok_or_else(|| NameError::new(format!("{text:?} is not host:port, such as \"10.0.4.2:5432\"")))
 }
 
 fn public_key(text: &str) -> Result<PublicKey, String> {

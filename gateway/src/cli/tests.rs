@@ -170,7 +170,12 @@ fn mistakes_on_the_command_line_are_told() {
         ("device add --user a@b.c --name Laptop_1", "cannot be a name"),
         ("device add --user a@b.c --public-key AAAA", "--public-key"),
         ("device add --user a@b.c --expires soon", "is no time"),
+        ("target add web1", "--postgres"),
         ("target add web1 --ssh h:22", "--host-key"),
+        ("target add db --postgres h", "--postgres-login"),
+        ("target add db --postgres h --postgres-login hunter2", "env:ORDERS_PASSWORD"),
+        ("target add db --postgres h --postgres-login trust --key env:K", "--ssh"),
+        ("target add db --postgres h --postgres-login trust --tls prefer", "verify-full"),
         ("target add web1 --ssh h:x --scan", "host:port"),
         ("target add web1 --ssh h --host-key AAAA", "OpenSSH"),
         ("target rm web9", "target ls"),
@@ -200,6 +205,22 @@ fn targets_are_registered_listed_and_removed() {
     assert!(!list.contains(authority.results.trim()), "hosts and users have authorities of their own");
     desk.run("target rm web1").ended.unwrap();
     assert_eq!(desk.json("target ls --json"), serde_json::json!([]));
+}
+
+#[test]
+fn a_target_may_be_a_host_and_a_database() {
+    let desk = Desk::begun();
+    let words = "target add orders --postgres 10.0.4.2 --postgres-login trust --tls require --ca file:/rds.pem --database orders";
+    desk.run(words).ended.unwrap();
+    let postgres = desk.json("target ls --json")[0]["postgres"].clone();
+    let expected = serde_json::json!({ "address": "10.0.4.2:5432", "tls": "require", "ca": "file:/rds.pem", "login": "trust", "database": "orders" });
+    assert_eq!(postgres, expected);
+    let list = desk.run("target ls").results;
+    assert!(list.contains("postgres 10.0.4.2:5432 (trust)"), "{list}");
+    let words = ["--ssh", "h", "--host-key", KEY, "--postgres", "h", "--postgres-login", "env:PATH"];
+    desk.run_words(&[&["target", "add", "both"], &words[..]].concat()).ended.unwrap();
+    let both = desk.json("target ls --json")[0].clone();
+    assert_eq!((&both["ssh"]["address"], &both["postgres"]["address"]), (&"h:22".into(), &"h:5432".into()));
 }
 
 #[test]

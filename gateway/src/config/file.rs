@@ -9,7 +9,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{Backend, Config, ConfigError, Dns, Paths, SshTarget, Tag, Tailnet, Target, socket};
+use super::{
+    Backend, Config, ConfigError, Dns, Paths, PostgresTarget, Services, SshTarget, Tag, Tailnet, Target, socket,
+};
 use crate::config::target::Name;
 
 /// A mistake and the bytes of the text that it is about.
@@ -75,7 +77,9 @@ fn targets(written: Vec<TargetTable>, base: &Path) -> Result<Vec<Target>, Mistak
             let message = format!("a second target is named {name}: names are unique, give this one another");
             return Err(Mistake { message, span: Some(span) });
         }
-        targets.push(Target { name, tags: table.tags, ssh: table.ssh.below(base) });
+        let services = Services::new(table.ssh, table.postgres);
+        let services = services.map_err(|error| Mistake { message: error.to_string(), span: Some(span) })?;
+        targets.push(Target { name, tags: table.tags, services: services.below(base) });
     }
     Ok(targets)
 }
@@ -207,7 +211,8 @@ struct TargetTable {
     name: Spanned<Name>,
     #[serde(default)]
     tags: Vec<Tag>,
-    ssh: SshTarget,
+    ssh: Option<SshTarget>,
+    postgres: Option<PostgresTarget>,
 }
 
 struct Domain(String);

@@ -1,15 +1,19 @@
-//! A target as the operator describes it, in `sallyport.toml` or to `sallyport target add`.
+//! A target as the operator describes it, in `sallyport.toml` or to `sallyport target add`: what every target has. How it is
+//! reached over each protocol is in the files below.
+
+mod postgres;
+mod ssh;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use russh::keys::PublicKey;
-use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::SecretOfTarget;
-use crate::secrets::SecretRef;
+
+pub use postgres::{CaFile, PORT as POSTGRES_PORT, PostgresLogin, PostgresTarget, TlsMode};
+pub use ssh::{HostIdentity, Login, SshTarget};
 
 /// A machine that callers reach through the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,42 +22,28 @@ pub struct Target {
     pub name: Name,
     /// What the policy may call it.
     pub tags: Vec<Tag>,
-    /// How it is reached over SSH.
-    pub ssh: SshTarget,
+    /// How it is reached.
+    pub services: Services,
 }
 
-/// How an SSH host is reached, known again, and logged in to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SshTarget {
-    /// Where its sshd listens.
-    pub address: Address,
-    /// How we know that it is the one.
-    #[serde(flatten)]
-    pub host: HostIdentity,
-    /// How the gateway logs in.
-    pub login: Login,
+/// How a target is reached, for each protocol that it speaks; at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "ServicesTable")]
+pub struct Services {
+    /// Over SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshTarget>,
+    /// Over the protocol of PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresTarget>,
 }
 
-/// What a host has to prove before anything is sent to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum HostIdentity {
-    /// One of these keys is its own (`host_key`).
-    #[serde(rename = "host_key", serialize_with = "openssh_list")]
-    Keys(Vec<PublicKey>),
-    /// It has a host certificate of this authority (`host_ca`).
-    #[serde(rename = "host_ca", serialize_with = "openssh")]
-    Authority(PublicKey),
-}
-
-/// How the gateway logs in to a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
-    /// With a certificate of the gateway's own authority, minted for the session.
-    Certificate,
-    /// With a private key.
-    Key(SecretRef),
-    /// With a password.
-    Password(SecretRef),
+/// [`Services`] as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServicesTable {
+    ssh: Option<SshTarget>,
+    postgres: Option<PostgresTarget>,
 }
 
 /// A host and a port.
@@ -80,159 +70,56 @@ pub struct Tag(String);
 #[error("{0}")]
 pub struct NameError(String);
 
+impl NameError {
+    /// With the sentence that says what is wrong, and how it is written.
+    pub(crate) fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
 impl Target {
-    /// Reads the target's secret once and forgets it again.
+    /// Reads the target's secrets once and forgets them again.
     ///
     /// # Errors
-    /// When the secret cannot be had, or is readable by others.
+    /// When a secret cannot be had, or is readable by others.
     pub async fn check_secrets(&self) -> Result<(), SecretOfTarget> {
-        match &self.ssh.login {
-            Login::Certificate => Ok(()),
-            Login::Key(secret) | Login::Password(secret) => {
-                secret.check().await.map_err(|source| SecretOfTarget { target: self.name.to_string(), source })
-            }
+        let ssh = self.services.ssh.iter().filter_map(|ssh| ssh.login.secret());
+        let postgres = self.services.postgres.iter().flat_map(|postgres| postgres.login.secrets());
+        for secret in ssh.chain(postgres) {
+            let checked = secret.check().await;
+            checked.map_err(|source| SecretOfTarget { target: self.name.to_string(), source })?;
         }
+        Ok(())
     }
 }
 
-impl SshTarget {
-    /// Makes relative paths of secrets ones below `base`.
-    #[must_use]
-    pub fn below(mut self, base: &Path) -> Self {
-        self.login = match self.login {
-            Login::Key(secret) => Login::Key(secret.below(base)),
-            Login::Password(secret) => Login::Password(secret.below(base)),
-            Login::Certificate => Login::Certificate,
-        };
-        self
-    }
-}
-
-impl<'de> Deserialize<'de> for SshTarget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            address: Address,
-            host_key: Option<Keys>,
-            host_ca: Option<Key>,
-            #[serde(default = "certificate")]
-            login: Login,
-        }
-        let table = Table::deserialize(deserializer)?;
-        let host = match (table.host_key, table.host_ca) {
-            (Some(Keys(keys)), None) => HostIdentity::Keys(keys),
-            (None, Some(Key(authority))) => HostIdentity::Authority(authority),
-            (Some(_), Some(_)) => return Err(de::Error::custom("give host_key or host_ca, not both")),
+impl Services {
+    /// At least one of them.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn new(ssh: Option<SshTarget>, postgres: Option<PostgresTarget>) -> Result<Self, NameError> {
+        match (&ssh, &postgres) {
             (None, None) => {
-                return Err(de::Error::custom(
-                    "the host's identity is missing: give host_key (the line of /etc/ssh/ssh_host_ed25519_key.pub there) or host_ca",
-                ));
+                Err(NameError("a target is reached somehow: give it ssh = { … } or postgres = { … }".to_owned()))
             }
-        };
-        Ok(Self { address: table.address, host, login: table.login })
-    }
-}
-
-fn certificate() -> Login {
-    Login::Certificate
-}
-
-/// A public key as OpenSSH writes it.
-struct Key(PublicKey);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        PublicKey::from_openssh(text.trim()).map(Self).map_err(|e| {
-            de::Error::custom(format!("not a public key as OpenSSH writes it, \"ssh-ed25519 AAAA…\" ({e})"))
-        })
-    }
-}
-
-/// One key, or a list of them.
-struct Keys(Vec<PublicKey>);
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> de::Visitor<'de> for Either {
-            type Value = Keys;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a public key \"ssh-ed25519 AAAA…\", or a list of them")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Keys, E> {
-                Key::deserialize(de::value::StrDeserializer::new(text)).map(|Key(key)| Keys(vec![key]))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Keys, A::Error> {
-                let mut keys = Vec::new();
-                while let Some(Key(key)) = list.next_element()? {
-                    keys.push(key);
-                }
-                match keys.is_empty() {
-                    true => Err(de::Error::custom("an empty list of keys lets no host in: give at least one")),
-                    false => Ok(Keys(keys)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl<'de> Deserialize<'de> for Login {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "lowercase")]
-        enum Table {
-            Key(SecretRef),
-            Password(SecretRef),
-        }
-        struct Either;
-        impl<'de> de::Visitor<'de> for Either {
-            type Value = Login;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"certificate\", { key = \"file:…\" } or { password = \"env:…\" }")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Login, E> {
-                match text {
-                    "certificate" => Ok(Login::Certificate),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Login, A::Error> {
-                Ok(match Table::deserialize(MapAccessDeserializer::new(map))? {
-                    Table::Key(secret) => Login::Key(secret),
-                    Table::Password(secret) => Login::Password(secret),
-                })
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl Serialize for Login {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Certificate => serializer.serialize_str("certificate"),
-            Self::Key(secret) => serializer.serialize_newtype_variant("Login", 0, "key", secret),
-            Self::Password(secret) => serializer.serialize_newtype_variant("Login", 1, "password", secret),
+            _ => Ok(Self { ssh, postgres }),
         }
     }
+
+    /// Makes relative paths ones below `base`.
+    #[must_use]
+    pub fn below(self, base: &Path) -> Self {
+        Self { ssh: self.ssh.map(|ssh| ssh.below(base)), postgres: self.postgres.map(|postgres| postgres.below(base)) }
+    }
 }
 
-fn openssh<S: Serializer>(key: &PublicKey, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&key.to_openssh().map_err(serde::ser::Error::custom)?)
-}
+impl TryFrom<ServicesTable> for Services {
+    type Error = NameError;
 
-fn openssh_list<S: Serializer>(keys: &[PublicKey], serializer: S) -> Result<S::Ok, S::Error> {
-    let lines = keys.iter().map(PublicKey::to_openssh).collect::<Result<Vec<_>, _>>();
-    lines.map_err(serde::ser::Error::custom)?.serialize(serializer)
+    fn try_from(table: ServicesTable) -> Result<Self, NameError> {
+        Self::new(table.ssh, table.postgres)
+    }
 }
 
 impl Address {

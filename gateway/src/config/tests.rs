@@ -46,13 +46,51 @@ prefix4 = \"10.9.0.0/16\"\nprefix6 = \"fd00:1::/48\"\nmtu = 1420\nbackend = \"pa
     assert_eq!(config.dns.forward[0].to_string(), "10.0.0.2:53");
     assert_eq!(config.state.database, PathBuf::from("/base/db"));
     let [one, two, three] = config.targets.as_slice() else { panic!("three targets") };
-    assert_eq!(one.ssh.address.to_string(), "10.0.3.7:22");
-    assert_eq!(two.ssh.address.to_string(), "[fd00::1]:2222");
-    assert_eq!(two.ssh.login, Login::Key("file:/base/id".parse().unwrap()), "relative to the file's folder");
-    assert!(matches!(three.ssh.host, HostIdentity::Authority(_)));
+    let [one, two, three] = [one, two, three].map(|target| target.services.ssh.clone().unwrap());
+    assert_eq!(one.address.to_string(), "10.0.3.7:22");
+    assert_eq!(two.address.to_string(), "[fd00::1]:2222");
+    assert_eq!(two.login, Login::Key("file:/base/id".parse().unwrap()), "relative to the file's folder");
+    assert!(matches!(three.host, HostIdentity::Authority(_)));
     for target in &config.targets {
-        let json = serde_json::to_string(&target.ssh).unwrap();
-        assert_eq!(serde_json::from_str::<SshTarget>(&json).unwrap(), target.ssh, "{json}");
+        let json = serde_json::to_string(&target.services).unwrap();
+        assert_eq!(serde_json::from_str::<Services>(&json).unwrap(), target.services, "{json}");
+    }
+}
+
+#[test]
+fn reads_a_postgres_server_with_each_kind_of_login() {
+    let text = "[[target]]
+name = \"orders\"
+postgres = { address = \"10.0.4.2\", ca = \"file:rds.pem\", login = { password = \"env:ORDERS_PASSWORD\" }, database = \"orders\" }
+[[target]]
+name = \"stock\"
+postgres = { address = \"[fd00::1]:6432\", tls = \"verify-ca\", login = \"certificate\" }
+[[target]]
+name = \"lab\"
+postgres = { address = \"lab:5432\", tls = \"disable\", login = { passwords = { analyst = \"file:analyst\" } } }
+[[target]]
+name = \"books\"
+postgres = { address = \"books\", tls = \"require\", login = { admin = \"sallyport\", password = \"file:admin\" } }
+";
+    let config = parse(text).unwrap();
+    let servers: Vec<_> = config.targets.iter().map(|target| target.services.postgres.clone().unwrap()).collect();
+    let [orders, stock, lab, books] = servers.as_slice() else { panic!("four targets") };
+    assert_eq!((orders.address.to_string().as_str(), orders.tls), ("10.0.4.2:5432", TlsMode::VerifyFull));
+    assert_eq!(orders.ca.as_ref().unwrap().path(), Path::new("/base/rds.pem"));
+    assert_eq!(orders.login, PostgresLogin::Password("env:ORDERS_PASSWORD".parse().unwrap()));
+    assert_eq!(orders.database.as_deref(), Some("orders"));
+    assert_eq!((stock.address.to_string().as_str(), stock.tls), ("[fd00::1]:6432", TlsMode::VerifyCa));
+    assert_eq!(stock.login, PostgresLogin::Certificate);
+    let passwords = [("analyst".to_owned(), "file:/base/analyst".parse().unwrap())];
+    assert_eq!(lab.login, PostgresLogin::Passwords(passwords.into()));
+    let admin = PostgresLogin::JustInTime {
+        admin: "sallyport".to_owned(),
+        password: Some("file:/base/admin".parse().unwrap()),
+    };
+    assert_eq!(books.login, admin);
+    for target in &config.targets {
+        let json = serde_json::to_string(&target.services).unwrap();
+        assert_eq!(serde_json::from_str::<Services>(&json).unwrap(), target.services, "{json}");
     }
 }
 
@@ -66,7 +104,8 @@ fn a_state_folder_of_the_command_line_goes_before_the_files() {
 fn each_kind_of_mistake_is_told_with_its_place() {
     let ssh = |rest: &str| target(&format!("{{ address = \"h:22\", {rest} }}"));
     let key = format!("host_key = \"{KEY}\"");
-    let cases: [(&str, String, &str, &str); 25] = [
+    let postgres = |rest: &str| format!("[[target]]\nname = \"db\"\npostgres = {{ address = \"h\", {rest} }}\n");
+    let cases: [(&str, String, &str, &str); 30] = [
         ("no TOML", "[tailnet\n".into(), "sallyport.toml:1:", ""),
         ("unknown table", "[tailnett]\n".into(), "sallyport.toml:1:2: ", "unknown field `tailnett`"),
         ("unknown key", "[tailnet]\n  domian = \"x\"\n".into(), "sallyport.toml:2:3: ", "expected one of `domain`"),
@@ -88,7 +127,12 @@ fn each_kind_of_mistake_is_told_with_its_place() {
         ("database", "[state]\ndatabase = \"mysql:x\"\n".into(), "sallyport.toml:2:12: ", "sqlite:state/"),
         ("recordings", "[state]\nrecordings = \"s3://x\"\n".into(), "sallyport.toml:2:14: ", "file:state/"),
         ("name", "[[target]]\nname = \"Web_1\"\n".into(), "sallyport.toml:2:8: ", "cannot be a name"),
-        ("no ssh", "[[target]]\nname = \"web1\"\n".into(), "sallyport.toml:1:1: ", "missing field `ssh`"),
+        (
+            "no service",
+            "[[target]]\nname = \"web1\"\n".into(),
+            "sallyport.toml:2:8: ",
+            "ssh = { … } or postgres = { … }",
+        ),
         ("tag", "[[target]]\nname = \"web1\"\ntags = [\"prod\"]\n".into(), "sallyport.toml:3:8: ", "tag:prod"),
         ("address", target(&format!("{{ address = \"h:x\", {key} }}")), "sallyport.toml:3:19: ", "host:port"),
         ("no identity", ssh("login = \"certificate\""), "sallyport.toml:3:7: ", "give host_key"),
@@ -96,6 +140,16 @@ fn each_kind_of_mistake_is_told_with_its_place() {
         ("host key", ssh("host_key = \"AAAA\""), "sallyport.toml:3:38: ", "as OpenSSH writes it"),
         ("no host key", ssh("host_key = []"), "sallyport.toml:3:38: ", "at least one"),
         ("login", ssh(&format!("{key}, login = \"cert\"")), "sallyport.toml:3:", "\"certificate\", { key"),
+        ("no login", postgres(""), "sallyport.toml:3:12: ", "missing field `login`"),
+        (
+            "two logins",
+            postgres("login = { password = \"env:A\", passwords = {} }"),
+            "sallyport.toml:3:",
+            "password, passwords",
+        ),
+        ("tls", postgres("login = \"trust\", tls = \"prefer\""), "sallyport.toml:3:", "`verify-full`"),
+        ("ca", postgres("login = \"trust\", ca = \"rds.pem\""), "sallyport.toml:3:", "\"file:PATH\""),
+        ("password in the file", postgres("login = { password = \"hunter2\" }"), "sallyport.toml:3:", "\"env:NAME\""),
         (
             "secret in the file",
             ssh(&format!("{key}, login = {{ password = \"hunter2\" }}")),

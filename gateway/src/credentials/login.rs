@@ -8,7 +8,7 @@ use sallyport_policies::ExecRule;
 use sallyport_recorder::SessionId;
 
 use super::Vault;
-use crate::access::Permit;
+use crate::access::SshPermit;
 use crate::failure::{Failure, Stage};
 use crate::secrets::{Secret, SecretRef};
 use crate::target::Login;
@@ -40,11 +40,11 @@ impl Vault {
     ///
     /// # Errors
     /// [`Failure::Target`] when the account's name cannot stand in a certificate, [`Failure::Ours`] when the secret cannot be had.
-    pub async fn credential(&self, permit: &Permit, session: SessionId) -> Result<Credential, Failure> {
+    pub async fn credential(&self, permit: &SshPermit, session: SessionId) -> Result<Credential, Failure> {
         let target = permit.target();
         // Where a secret lies is the operator's to read, in the log, and not the caller's.
         let refused = |detail: String| Failure::Ours(format!("the gateway's credential for {}: {detail}", target.name));
-        match &target.ssh.login {
+        match &target.ssh()?.login {
             Login::Certificate => self.mint(permit, session),
             Login::Key(secret) => {
                 let key = PrivateKey::from_openssh(read(secret).await.map_err(refused)?.expose());
@@ -58,7 +58,7 @@ impl Vault {
         }
     }
 
-    fn mint(&self, permit: &Permit, session: SessionId) -> Result<Credential, Failure> {
+    fn mint(&self, permit: &SshPermit, session: SessionId) -> Result<Credential, Failure> {
         let account = permit.account();
         if !is_plain(account) {
             let detail = format!("the account {account:?} has characters that a certificate must not carry");

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::Gateway;
 use crate::identity::Origin;
+use crate::target::Protocol;
 use crate::{dns, session, ssh};
 
 /// Connections at the same time, of everyone together, however many descriptors there are.
@@ -38,17 +39,14 @@ pub(super) async fn attend(gateway: Arc<Gateway>, mut arrivals: Arrivals) {
         let gateway = Arc::clone(&gateway);
         tokio::spawn(async move {
             let _place = place;
-            match arrival.destination.port() {
-                SSH_PORT => ssh(&gateway, arrival).await,
-                dns::PORT => resolve(&gateway, arrival).await,
+            match (Protocol::of_port(arrival.destination.port()), arrival.destination.port()) {
+                (Some(Protocol::Ssh), _) => ssh(&gateway, arrival).await,
+                (None, dns::PORT) => resolve(&gateway, arrival).await,
                 _ => arrival.flow.verdict(Verdict::Denied { reason: "no broker for this port".into() }),
             }
         });
     }
 }
-
-/// The port of SSH (RFC 4253, section 4.1).
-pub(super) const SSH_PORT: u16 = 22;
 
 /// An SSH connection: silent ones and those that are not SSH cost a task and a buffer, and are never decided on.
 async fn ssh(gateway: &Gateway, arrival: Arrival) {
@@ -66,12 +64,12 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
             let id = SessionId::new(gateway.runner.access.clock().now());
             flow.verdict(Verdict::Allowed { session: id.to_string() });
             let vault = Arc::clone(&gateway.vault);
-            session::run(&gateway.runner, approach, id, "ssh", |session| ssh::serve(greeting, session, vault)).await;
+            session::run(&gateway.runner, approach, id, |session| ssh::serve(greeting, session, vault)).await;
         }
         Err(refusal) => {
             info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
             flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
-            gateway.runner.refused("ssh", &origin, &refusal).await;
+            gateway.runner.refused(Protocol::Ssh, &origin, &refusal).await;
             // A stranger learns nothing; a caller reads why.
             if refusal.caller.is_some() {
                 ssh::decline(greeting, &gateway.vault, refusal.target.as_deref(), &refusal.failure).await;

@@ -3,33 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sallyport_policies::SshCapability;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Session, Standing};
+use crate::access::Limits;
 use crate::failure::Ending;
-
-/// What a permit says about time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Limits {
-    longest: Option<Duration>,
-    idle: Option<Duration>,
-}
-
-impl Limits {
-    /// The limits of a permit's capability.
-    pub(super) fn of(capability: &SshCapability) -> Self {
-        Self { longest: capability.max_duration, idle: capability.idle_timeout }
-    }
-
-    /// Resolves when one of them is reached.
-    async fn reached(self, activity: &Activity) -> Ending {
-        tokio::select! {
-            length = after(self.longest, || activity.began) => Ending::Overran(length),
-            length = after(self.idle, || activity.last()) => Ending::Idle(length),
-        }
-    }
-}
 
 /// When a session began, and when something last came from one of its sides.
 #[derive(Debug)]
@@ -60,12 +38,13 @@ pub(super) async fn reached(session: &Session) -> Ending {
     let mut standing = session.standing.subscribe();
     loop {
         let limits = match &*standing.borrow_and_update() {
-            Standing::Permitted(rights) => Limits::of(&rights.capability),
+            Standing::Permitted(held) => held.rights.limits(),
             Standing::Approaching | Standing::Refused { .. } => Limits::default(),
         };
         tokio::select! {
             _ = standing.changed() => {}
-            ending = limits.reached(&session.activity) => return ending,
+            length = after(limits.longest, || session.activity.began) => return Ending::Overran(length),
+            length = after(limits.idle, || session.activity.last()) => return Ending::Idle(length),
         }
     }
 }

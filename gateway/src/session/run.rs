@@ -21,6 +21,7 @@ use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
 use crate::identity::{Origin, Owner};
 use crate::state::{Opened, State, StateError};
+use crate::target::Protocol;
 
 /// How long a broker may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -44,13 +45,13 @@ pub struct Runner {
 }
 
 /// Opens a session on `approach`, hands it to `broker`, and sees it to its end.
-pub async fn run<B, F>(runner: &Runner, approach: Approach, id: SessionId, protocol: &'static str, broker: B)
+pub async fn run<B, F>(runner: &Runner, approach: Approach, id: SessionId, broker: B)
 where
     B: FnOnce(Arc<Session>) -> F,
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let started = runner.access.clock().now();
-    let header = header(&approach, id, protocol, started, &runner.gateway);
+    let header = header(&approach, id, started, &runner.gateway);
     let row = row(&approach, &header, runner.store.folder(&header));
     // Side by side: each waits for the disk.
     let (listed, created) =
@@ -91,13 +92,13 @@ where
 
 impl Runner {
     /// Lists a connection that was refused before it became a session.
-    pub async fn refused(&self, protocol: &str, origin: &Origin, refusal: &Refusal) {
+    pub async fn refused(&self, protocol: Protocol, origin: &Origin, refusal: &Refusal) {
         let now = self.access.clock().now();
         let id = SessionId::new(now);
         let Some(caller) = &refusal.caller else { return };
         let row = Opened {
             id,
-            protocol: protocol.to_owned(),
+            protocol: protocol.as_str().to_owned(),
             caller: caller.device().owner.to_string(),
             device: caller.device().name.clone(),
             device_id: Some(caller.device().id),
@@ -141,7 +142,7 @@ async fn supervise(
         tokio::select! {
             result = &mut broker => return Ended { gap, ..finished(result) },
             ending = session.ended() => break ending,
-            () = access.changed() => match access.still_allows(&session.approach, session.rights().as_ref()) {
+            () = access.changed() => match access.still_allows(&session.approach, session.held().as_ref()) {
                 Ok(revision) => place.judged(revision),
                 Err(ending) => place.end(ending),
             },
@@ -181,7 +182,7 @@ async fn seal(runner: &Runner, session: &Session, end: Ended) {
         session = %session.id,
         caller = %session.caller(),
         target = %session.target().name,
-        account = session.rights().map_or_else(|| "-".to_owned(), |rights| rights.account),
+        account = session.held().map_or_else(|| "-".to_owned(), |held| held.account),
         outcome = end.outcome.as_str(),
         %reason,
         "session ended"
@@ -291,13 +292,7 @@ fn row(approach: &Approach, header: &recorder::Header, folder: PathBuf) -> Opene
     }
 }
 
-fn header(
-    approach: &Approach,
-    id: SessionId,
-    protocol: &'static str,
-    started: Timestamp,
-    gateway: &str,
-) -> recorder::Header {
+fn header(approach: &Approach, id: SessionId, started: Timestamp, gateway: &str) -> recorder::Header {
     let device = approach.caller().device();
     let (user, tags) = match &device.owner {
         Owner::User(login) => (Some(login.clone()), Vec::new()),
@@ -305,7 +300,7 @@ fn header(
     };
     recorder::Header {
         id,
-        protocol: protocol.to_owned(),
+        protocol: approach.protocol().as_str().to_owned(),
         caller: recorder::Caller {
             user,
             tags,
@@ -313,10 +308,7 @@ fn header(
             key: device.key.to_string(),
             address: approach.caller().source().to_string(),
         },
-        target: recorder::Target {
-            name: approach.target().name.clone(),
-            address: approach.target().ssh.address.to_string(),
-        },
+        target: recorder::Target { name: approach.target().name.clone(), address: approach.address().to_string() },
         policy: recorder::PolicyStamp {
             revision: approach.revision().to_owned(),
             rules: vec![approach.network_rule().to_owned()],

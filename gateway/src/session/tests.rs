@@ -52,8 +52,13 @@ impl Stand {
     }
 
     async fn approach(&mut self) -> Result<Approach, Refusal> {
+        self.approach_port(22).await
+    }
+
+    async fn approach_port(&mut self, port: u16) -> Result<Approach, Refusal> {
         let Middle { runner, device, target, .. } = &self.middle;
-        let origin = self.calls.origin(device.key, device.addresses[0], target.addresses[0]).await;
+        let to = (target.addresses[0], port).into();
+        let origin = self.calls.origin(device.key, device.addresses[0], to).await;
         runner.access.approach(&origin)
     }
 
@@ -65,7 +70,7 @@ impl Stand {
     {
         let approach = self.approach().await.unwrap();
         let id = SessionId::new(now());
-        run(&self.middle.runner, approach, id, "ssh", broker).await;
+        run(&self.middle.runner, approach, id, broker).await;
         self.middle.runner.state.session(&id.to_string()).await.unwrap()
     }
 }
@@ -82,7 +87,8 @@ fn outcome(row: &SessionRow) -> (&str, &str) {
 async fn denies_whoever_is_not_enrolled_expired_or_not_at_its_own_address() {
     let mut stand = Stand::new().await;
     let device = stand.middle.device.clone();
-    let origin = stand.calls.origin(device.key, device.addresses[0], stand.middle.target.addresses[0]).await;
+    let origin =
+        stand.calls.origin(device.key, device.addresses[0], (stand.middle.target.addresses[0], 22).into()).await;
     let expired = Device { expires: Some(now()), ..device.clone() };
     let elsewhere = Device { addresses: vec!["100.64.0.3".parse().unwrap()], ..device.clone() };
     let cases: [(&str, &[&Device], &str); 4] = [
@@ -111,12 +117,33 @@ async fn denies_a_target_that_no_rule_names() {
 }
 
 #[tokio::test]
+async fn denies_a_protocol_that_the_target_does_not_speak() {
+    let mut stand = Stand::new().await;
+    let open = POLICY.replace("tcp:22", "tcp:1-65535");
+    stand.change(2, &open, &[&stand.middle.device], &[&stand.middle.target]);
+    for (port, sentence) in [(5432, "web1 is not reached over Postgres"), (80, "nothing is brokered on port 80")] {
+        let refusal = stand.approach_port(port).await.unwrap_err();
+        assert!(matches!(&refusal.failure, Failure::Denied(told) if told.contains(sentence)), "{refusal:?}");
+    }
+    assert!(stand.approach().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_approach_for_one_protocol_gives_no_permit_for_another() {
+    let mut stand = Stand::new().await;
+    let row =
+        stand.run(|session| async move { session.authorize_postgres("ubuntu", "orders").map(|_permit| ()) }).await;
+    assert_eq!(outcome(&row).0, "failed");
+    assert_eq!(row.rule, None);
+}
+
+#[tokio::test]
 async fn a_denied_account_leaves_the_earlier_permit_behind() {
     let mut stand = Stand::new().await;
     let row = stand
         .run(|session| async move {
-            assert_eq!(session.authorize("ubuntu")?.account(), "ubuntu");
-            session.authorize("root").map(|_permit| ())
+            assert_eq!(session.authorize_ssh("ubuntu")?.account(), "ubuntu");
+            session.authorize_ssh("root").map(|_permit| ())
         })
         .await;
     assert_eq!(outcome(&row).0, "denied");
@@ -128,7 +155,7 @@ async fn a_permitted_session_is_recorded_and_listed() {
     let mut stand = Stand::new().await;
     let row = stand
         .run(|session| async move {
-            let permit = session.authorize("ubuntu")?;
+            let permit = session.authorize_ssh("ubuntu")?;
             assert!(permit.rule().starts_with("ssh[0]"), "{}", permit.rule());
             session.record(Event::Shell { channel: 0 }).await
         })
@@ -163,8 +190,8 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
         let approach = stand.approach().await.unwrap();
         let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
         let running = tokio::spawn(async move {
-            run(&runner, approach, id, "ssh", |session| async move {
-                let _permit = session.authorize("ubuntu")?;
+            run(&runner, approach, id, |session| async move {
+                let _permit = session.authorize_ssh("ubuntu")?;
                 let _ = up.send(());
                 let ending = session.ended().await;
                 Err(Failure::Denied(ending.to_string()))
@@ -193,7 +220,7 @@ async fn a_session_ends_at_the_limits_of_its_permit() {
         stand.change(2, &limited(limit), &[&stand.middle.device], &[&stand.middle.target]);
         let row = stand
             .run(|session| async move {
-                let _permit = session.authorize("ubuntu")?;
+                let _permit = session.authorize_ssh("ubuntu")?;
                 Err(Failure::Denied(session.ended().await.to_string()))
             })
             .await;
@@ -210,8 +237,8 @@ async fn a_change_that_still_allows_a_session_leaves_it_alone() {
     let approach = stand.approach().await.unwrap();
     let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
     let running = tokio::spawn(async move {
-        run(&runner, approach, id, "ssh", |session| async move {
-            let _permit = session.authorize("ubuntu")?;
+        run(&runner, approach, id, |session| async move {
+            let _permit = session.authorize_ssh("ubuntu")?;
             let _ = up.send(());
             tokio::select! {
                 ending = session.ended() => Err(Failure::Ours(ending.to_string())),
@@ -237,7 +264,7 @@ async fn a_required_recording_that_cannot_be_opened_dials_nobody_and_permits_not
     let row = stand
         .run(|session| async move {
             assert!(matches!(session.dial().await, Err(Failure::Recording(_))));
-            session.authorize("ubuntu").map(|_permit| ())
+            session.authorize_ssh("ubuntu").map(|_permit| ())
         })
         .await;
     assert_eq!(outcome(&row).0, "recording");

@@ -2,7 +2,7 @@
 
 use sallyport_policies::{ExecRule, wildcard_matches};
 
-use crate::access::Permit;
+use crate::access::SshPermit;
 
 /// Leave to pass on the one request that it was made for.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(super) fn forward(forward: Forward, target: &str) -> String {
 ///
 /// # Errors
 /// Why not, as a sentence for the caller.
-pub(super) fn authorize(permit: &Permit, request: Request<'_>) -> Result<ChannelPermit, String> {
+pub(super) fn authorize(permit: &SshPermit, request: Request<'_>) -> Result<ChannelPermit, String> {
     let capability = permit.capability();
     let target = &permit.target().name;
     let account = permit.account();

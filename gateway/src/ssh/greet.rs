@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::wire::Wire;
 use super::{Vault, algorithms, authorize};
-use crate::access::Permit;
+use crate::access::SshPermit;
 use crate::credentials::HostProof;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -96,7 +96,7 @@ pub(super) enum Fault {
 /// A client whose connection is up.
 pub(super) struct Client {
     handle: server::Handle,
-    verdicts: Mutex<mpsc::Receiver<Result<Permit, Failure>>>,
+    verdicts: Mutex<mpsc::Receiver<Result<SshPermit, Failure>>>,
     openings: Mutex<mpsc::Receiver<Opening>>,
     gone: CancellationToken,
     name: String,
@@ -146,7 +146,7 @@ impl Client {
     ///
     /// # Errors
     /// Why it is not: the last denial, or that it took too long or left.
-    pub(super) async fn permitted(&self) -> Result<Permit, Failure> {
+    pub(super) async fn permitted(&self) -> Result<SshPermit, Failure> {
         let permit = tokio::select! {
             verdict = self.verdict() => verdict?,
             () = tokio::time::sleep(LOGIN_DEADLINE) => {
@@ -167,7 +167,7 @@ impl Client {
         Ok(permit)
     }
 
-    async fn verdict(&self) -> Result<Permit, Failure> {
+    async fn verdict(&self) -> Result<SshPermit, Failure> {
         let mut last = Failure::Client("it left before it logged in".into());
         let mut verdicts = self.verdicts.lock().await;
         while let Some(verdict) = verdicts.recv().await {
@@ -220,7 +220,7 @@ impl Client {
 /// Answers the client inside the library's own loop, so it decides and passes on, and never waits for a peer.
 struct Doorkeeper {
     session: Arc<Session>,
-    verdict: mpsc::Sender<Result<Permit, Failure>>,
+    verdict: mpsc::Sender<Result<SshPermit, Failure>>,
     opening: mpsc::Sender<Opening>,
     places: Arc<Semaphore>,
     refusal: Option<String>,
@@ -230,7 +230,7 @@ struct Doorkeeper {
 impl Doorkeeper {
     /// Judges a request for `account`. Nothing of an earlier request counts.
     fn judge(&mut self, account: &str) -> Auth {
-        match self.session.authorize(account) {
+        match self.session.authorize_ssh(account) {
             Ok(permit) => match self.verdict.try_send(Ok(permit)) {
                 Ok(()) => Auth::Accept,
                 Err(_) => no_methods(),

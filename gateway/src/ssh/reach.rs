@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::wire::Wire;
 use super::{Vault, algorithms};
-use crate::access::Permit;
+use crate::access::SshPermit;
 use crate::credentials::Credential;
 use crate::failure::{Failure, Stage};
 use crate::session::Session;
@@ -45,19 +45,20 @@ pub(super) async fn reach(
     cut: CancellationToken,
 ) -> Result<Reached, Failure> {
     let target = session.target();
+    let ssh = target.ssh()?;
     let stream = session.dial().await?;
     let gone = CancellationToken::new();
     let seen = Arc::new(Seen::default());
     let watch = Watch {
-        identity: target.ssh.host.clone(),
-        names: vec![target.name.clone(), target.ssh.address.host.clone()],
+        identity: ssh.host.clone(),
+        names: vec![target.name.clone(), ssh.address.host.clone()],
         target: target.name.clone(),
         vault,
         seen: Arc::clone(&seen),
         _gone: gone.clone().drop_guard(),
     };
     let wire = Wire::new(stream, Vec::new(), cut);
-    let config = Arc::new(config(&target.ssh.host));
+    let config = Arc::new(config(&ssh.host));
     match timeout(KEX_DEADLINE, client::connect_stream(config, wire, watch)).await {
         Ok(Ok(handle)) => Ok(Reached { handle, target: target.name.clone(), seen, gone }),
         Ok(Err(Fault::HostKey(detail))) => Err(Failure::target(&target.name, Stage::HostKey, detail)),
@@ -70,7 +71,7 @@ impl Reached {
     /// Logs in as the permit's account.
     pub(super) async fn enter(
         mut self,
-        permit: &Permit,
+        permit: &SshPermit,
         credential: Credential,
         session: &Session,
     ) -> Result<Target, Failure> {
@@ -85,7 +86,7 @@ impl Reached {
             return Err(Failure::target(&self.target, Stage::Login, detail));
         }
         let connected = Event::TargetConnected {
-            address: session.target().ssh.address.to_string(),
+            address: session.target().ssh()?.address.to_string(),
             host_key: self.seen.host_key.lock().clone(),
             login: login.to_owned(),
         };

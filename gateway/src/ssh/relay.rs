@@ -22,7 +22,7 @@ use super::greet::Opening;
 use super::observe;
 use super::reach::Target;
 use super::record::Reel;
-use crate::access::Permit;
+use crate::access::SshPermit;
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -35,7 +35,7 @@ pub(super) struct Relays(Arc<Shared>);
 
 struct Shared {
     session: Arc<Session>,
-    permit: Permit,
+    permit: SshPermit,
     target: Target,
     farewell: Farewell,
     channels: AtomicU32,
@@ -68,7 +68,7 @@ impl Farewell {
 }
 
 impl Relays {
-    pub(super) fn new(session: Arc<Session>, permit: Permit, target: Target, farewell: Farewell) -> Self {
+    pub(super) fn new(session: Arc<Session>, permit: SshPermit, target: Target, farewell: Farewell) -> Self {
         Self(Arc::new(Shared {
             session,
             permit,

@@ -15,7 +15,7 @@ use super::{State, StateError, instant, moment, parsed};
 pub struct Opened {
     /// Its id.
     pub id: SessionId,
-    /// `ssh`
+    /// `ssh` or `postgres`
     pub protocol: String,
     /// The user, or the tags with commas between them.
     pub caller: String,
@@ -40,7 +40,7 @@ pub struct Opened {
 pub struct SessionRow {
     /// Its id.
     pub id: SessionId,
-    /// `ssh`
+    /// `ssh` or `postgres`
     pub protocol: String,
     /// The user, or the tags with commas between them.
     pub caller: String,

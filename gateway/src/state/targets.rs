@@ -28,14 +28,15 @@ impl State {
     pub async fn targets(&self, written: &[config::Target], now: Timestamp) -> Result<Vec<Known>, StateError> {
         let mut change = self.begin().await?;
         let mut described: Vec<(config::Target, bool)> = written.iter().map(|target| (target.clone(), true)).collect();
-        for row in sqlx::query("SELECT name, tags, ssh FROM targets").fetch_all(&mut *change).await? {
+        for row in sqlx::query("SELECT name, tags, services FROM targets").fetch_all(&mut *change).await? {
             let name: config::Name = parsed(&row, "name")?;
             if written.iter().any(|target| target.name == name) {
                 return Err(StateError::Refused(format!(
                     "the target {name} is both in sallyport.toml and in the database: take it out of the file, or run `sallyport target rm {name}`"
                 )));
             }
-            described.push((config::Target { name, tags: json(&row, "tags")?, ssh: json(&row, "ssh")? }, false));
+            let (tags, services) = (json(&row, "tags")?, json(&row, "services")?);
+            described.push((config::Target { name, tags, services }, false));
         }
         described.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         let mut known = Vec::with_capacity(described.len());
@@ -45,7 +46,7 @@ impl State {
                 name: target.name.into(),
                 tags: target.tags.into_iter().map(String::from).collect(),
                 addresses: self.plan.both(address),
-                ssh: target.ssh,
+                services: target.services,
             };
             known.push(Known { target, in_file });
         }
@@ -80,12 +81,12 @@ impl State {
         if written.iter().any(|written| written.name == *name) {
             return Err(taken());
         }
-        let ssh =
-            serde_json::to_string(&target.ssh).map_err(|e| StateError::Database(sqlx::Error::Encode(Box::new(e))))?;
-        let added = sqlx::query("INSERT OR IGNORE INTO targets (name, tags, ssh, added) VALUES (?1, ?2, ?3, ?4)")
+        let services = serde_json::to_string(&target.services);
+        let services = services.map_err(|e| StateError::Database(sqlx::Error::Encode(Box::new(e))))?;
+        let added = sqlx::query("INSERT OR IGNORE INTO targets (name, tags, services, added) VALUES (?1, ?2, ?3, ?4)")
             .bind(name.as_str())
             .bind(serde_json::json!(target.tags).to_string())
-            .bind(ssh)
+            .bind(services)
             .bind(now.as_millisecond())
             .execute(&self.pool)
             .await?;

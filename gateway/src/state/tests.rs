@@ -50,7 +50,8 @@ fn target(name: &str) -> config::Target {
     config::Target {
         name: name.parse().unwrap(),
         tags: vec!["tag:prod".parse().unwrap()],
-        ssh: serde_json::from_value(serde_json::json!({ "address": "10.0.3.7:22", "host_key": KEY })).unwrap(),
+        services: serde_json::from_value(serde_json::json!({ "ssh": { "address": "10.0.3.7:22", "host_key": KEY } }))
+            .unwrap(),
     }
 }
 
@@ -75,6 +76,23 @@ async fn devices_come_back_as_they_were_enrolled() {
     assert_eq!(devices[0].device.addresses, ci.device.addresses, "the random prefix is kept");
     assert_eq!(devices[0].peer().addresses, ci.device.addresses);
     drop(place);
+}
+
+#[tokio::test]
+async fn a_target_of_an_earlier_version_is_reached_over_ssh_still() {
+    let place = tempfile::tempdir().unwrap();
+    let config = configured(place.path(), "");
+    Folder::open(&config.state.folder).unwrap();
+    folder::create_private(&config.state.database).unwrap();
+    let earlier = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&config.state.database)).await.unwrap();
+    sqlx::migrate!().run_to(1, &earlier).await.unwrap();
+    let ssh = serde_json::json!({ "address": "10.0.3.7:22", "host_key": KEY, "login": "certificate" }).to_string();
+    let row = sqlx::query("INSERT INTO targets (name, tags, ssh, added) VALUES ('web1', '[]', ?1, 0)").bind(ssh);
+    row.execute(&earlier).await.unwrap();
+    earlier.close().await;
+    let state = State::open(&config).await.unwrap();
+    let known = state.targets(&[], at(1)).await.unwrap().remove(0);
+    assert_eq!(known.target.services, target("web1").services);
 }
 
 #[tokio::test]

@@ -40,15 +40,14 @@ impl Door {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             let source = self.device.addresses[0];
-            let origin = self.calls.origin(self.device.key, source, self.target.addresses[0]).await;
+            let origin = self.calls.origin(self.device.key, source, (self.target.addresses[0], 22).into()).await;
             let (runner, vault) = (Arc::clone(&self.runner), Arc::clone(&self.vault));
             tokio::spawn(async move {
                 let Ok(greeting) = ssh::Greeting::read(Stream::Tcp(stream)).await else { return };
                 match runner.access.approach(&origin) {
                     Ok(approach) => {
                         let id = SessionId::new(Clock::system().now());
-                        session::run(&runner, approach, id, "ssh", |session| ssh::serve(greeting, session, vault))
-                            .await;
+                        session::run(&runner, approach, id, |session| ssh::serve(greeting, session, vault)).await;
                     }
                     Err(refusal) => ssh::decline(greeting, &vault, refusal.target.as_deref(), &refusal.failure).await,
                 }

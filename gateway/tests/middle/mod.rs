@@ -2,7 +2,7 @@
 //!
 //! Shared by the tests of the session, of the brokers and by the figures; what each needs beside it, each brings itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,8 +69,8 @@ impl Middle {
 
 impl Calls {
     /// What the gateway sees when `key` calls `to` from `source`.
-    pub(crate) async fn origin(&mut self, key: PublicKey, source: IpAddr, to: IpAddr) -> Origin {
-        let call = self.dialer.connect(key, source, (to, 22).into());
+    pub(crate) async fn origin(&mut self, key: PublicKey, source: IpAddr, to: SocketAddr) -> Origin {
+        let call = self.dialer.connect(key, source, to);
         let (_far, arrival) = tokio::join!(call, self.arrivals.next());
         Origin::from(&arrival.unwrap())
     }

@@ -1,0 +1,266 @@
+//! How a Postgres server is reached, known again and logged in to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Address, NameError};
+use crate::secrets::SecretRef;
+
+/// How a Postgres server is reached, known again and logged in to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresTarget {
+    /// Where it listens.
+    #[serde(deserialize_with = "address")]
+    pub address: Address,
+    /// What it has to prove before anything is sent to it.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// The authority that its certificate is from, `file:` and a path; unset, those that this machine trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaFile>,
+    /// How the gateway logs in.
+    pub login: PostgresLogin,
+    /// The database of a caller who names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+}
+
+/// How much of the server's TLS is checked; the words are libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// No TLS. Passwords go as SCRAM or md5 only.
+    Disable,
+    /// TLS, and whoever answers is believed.
+    Require,
+    /// TLS with a certificate of the authority.
+    VerifyCa,
+    /// TLS with a certificate of the authority for the host that is dialled.
+    #[default]
+    VerifyFull,
+}
+
+/// A PEM file of certificates, written `file:PATH`. It is public, so anybody may read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CaFile(PathBuf);
+
+/// How the gateway logs in to a Postgres server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostgresLogin {
+    /// With a client certificate of the gateway's database authority, minted for the session (`cert` in `pg_hba.conf`).
+    Certificate,
+    /// With nothing: the server believes the gateway's address (`trust`).
+    Trust,
+    /// With one password, whatever the role.
+    Password(SecretRef),
+    /// With a password for each role.
+    Passwords(BTreeMap<String, SecretRef>),
+    /// As a role that is made for the session, by an `admin` role that may create roles.
+    JustInTime {
+        /// The role that makes and drops the others.
+        admin: String,
+        /// Its password; unset, it logs in with a client certificate.
+        password: Option<SecretRef>,
+    },
+}
+
+impl PostgresTarget {
+    /// Makes relative paths ones below `base`.
+    #[must_use]
+    pub fn below(mut self, base: &Path) -> Self {
+        self.ca = self.ca.map(|CaFile(path)| CaFile(base.join(path)));
+        self.login = match self.login {
+            PostgresLogin::Password(secret) => PostgresLogin::Password(secret.below(base)),
+            PostgresLogin::Passwords(secrets) => {
+                PostgresLogin::Passwords(secrets.into_iter().map(|(role, secret)| (role, secret.below(base))).collect())
+            }
+            PostgresLogin::JustInTime { admin, password } => {
+                PostgresLogin::JustInTime { admin, password: password.map(|secret| secret.below(base)) }
+            }
+            login @ (PostgresLogin::Certificate | PostgresLogin::Trust) => login,
+        };
+        self
+    }
+}
+
+impl PostgresLogin {
+    /// The secrets that it takes.
+    pub(super) fn secrets(&self) -> Vec<&SecretRef> {
+        match self {
+            Self::Certificate | Self::Trust => Vec::new(),
+            Self::Password(secret) => vec![secret],
+            Self::Passwords(secrets) => secrets.values().collect(),
+            Self::JustInTime { password, .. } => password.iter().collect(),
+        }
+    }
+}
+
+impl fmt::Display for PostgresLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate => f.write_str("certificate"),
+            Self::Trust => f.write_str("trust"),
+            Self::Password(secret) => write!(f, "password {secret}"),
+            Self::Passwords(secrets) => write!(f, "passwords of {} roles", secrets.len()),
+            Self::JustInTime { admin, .. } => write!(f, "roles made by {admin}"),
+        }
+    }
+}
+
+impl FromStr for PostgresLogin {
+    type Err = NameError;
+
+    /// Reads what a command line can say: `certificate`, `trust`, or a reference to a password.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "certificate" => Ok(Self::Certificate),
+            "trust" => Ok(Self::Trust),
+            _ => text.parse().map(Self::Password).map_err(|_| {
+                NameError(format!("{text:?} is no login: write certificate, trust, or a reference to a password such as env:ORDERS_PASSWORD"))
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PostgresLogin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            password: Option<SecretRef>,
+            passwords: Option<BTreeMap<String, SecretRef>>,
+            admin: Option<String>,
+        }
+        struct Either;
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = PostgresLogin;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "\"certificate\", \"trust\", { password = \"env:…\" }, { passwords = { role = \"env:…\" } } or { admin = \"role\", password = \"env:…\" }",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PostgresLogin, E> {
+                match text {
+                    "certificate" => Ok(PostgresLogin::Certificate),
+                    "trust" => Ok(PostgresLogin::Trust),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<PostgresLogin, A::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                match (table.password, table.passwords, table.admin) {
+                    (Some(secret), None, None) => Ok(PostgresLogin::Password(secret)),
+                    (None, Some(secrets), None) => Ok(PostgresLogin::Passwords(secrets)),
+                    (password, None, Some(admin)) => Ok(PostgresLogin::JustInTime { admin, password }),
+                    _ => Err(de::Error::custom("give password, passwords, or admin with or without its password")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for PostgresLogin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        match self {
+            Self::Certificate => serializer.serialize_str("certificate"),
+            Self::Trust => serializer.serialize_str("trust"),
+            Self::Password(secret) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("password", secret)?;
+                map.end()
+            }
+            Self::Passwords(secrets) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("passwords", secrets)?;
+                map.end()
+            }
+            Self::JustInTime { admin, password } => {
+                let mut map = serializer.serialize_map(None)?;
+                map.serialize_entry("admin", admin)?;
+                if let Some(password) = password {
+                    map.serialize_entry("password", password)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl TlsMode {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+impl FromStr for TlsMode {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let modes = [Self::Disable, Self::Require, Self::VerifyCa, Self::VerifyFull];
+        modes
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| NameError(format!("{text:?} is not verify-full, verify-ca, require or disable")))
+    }
+}
+
+impl CaFile {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl FromStr for CaFile {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.strip_prefix("file:").map(str::trim) {
+            Some(path) if !path.is_empty() => Ok(Self(path.into())),
+            _ => Err(NameError(format!("{text:?} is no file of certificates: write \"file:PATH\""))),
+        }
+    }
+}
+
+impl TryFrom<String> for CaFile {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<CaFile> for String {
+    fn from(CaFile(path): CaFile) -> Self {
+        format!("file:{}", path.display())
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Address::parse(&text, PORT)
+        .ok_or_else(|| de::Error::custom(format!("{text:?} is not host:port, such as \"10.0.4.2:5432\"")))
+}
+
+/// The port of Postgres servers that are configured no other.
+pub const PORT: u16 = 5432;
