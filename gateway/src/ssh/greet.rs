@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use russh::server::{self, Auth, ChannelOpenHandle, Msg};
-use russh::{Channel, ChannelOpenFailure, Disconnect, MethodSet, SshId};
+use russh::{Channel, ChannelOpenFailure, ChannelType, Disconnect, MethodSet, SshId};
 use sallyport_recorder::Event;
 use sallyport_tailnet::Stream;
 use tokio::io::AsyncReadExt;
@@ -244,6 +244,33 @@ impl Doorkeeper {
         }
     }
 
+    /// Hands a session channel to the relay, while there is a place.
+    async fn open(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle) -> Result<(), Fault> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => {
+                // There are as many places in the queue as there are channels, so it is full of none.
+                let _ = self.opening.try_send(Opening { channel, reply, place });
+            }
+            Err(_) => {
+                let why = format!("at most {MAX_CHANNELS} channels may be open on one connection");
+                let what = "session channel".to_owned();
+                let event = Event::Refused { channel: None, what, why: why.clone() };
+                self.session.record(event).await.map_err(Fault::Session)?;
+                reply.reject(ChannelOpenFailure::Other { code: SHORTAGE, reason: why }).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rejects a channel of a type that no client has to open, by its name.
+    async fn reject_unknown(&mut self, typ: String, reply: ChannelOpenHandle) -> Result<(), Fault> {
+        let why = "a client opens no channel of this type".to_owned();
+        let event = Event::Refused { channel: None, what: format!("{typ} channel"), why };
+        self.session.record(event).await.map_err(Fault::Session)?;
+        reply.reject(ChannelOpenFailure::UnknownChannelType).await;
+        Ok(())
+    }
+
     /// Refuses to forward anything.
     async fn refuse_forward(&mut self, forward: authorize::Forward, address: String) -> Result<String, Fault> {
         let why = authorize::forward(forward, &self.session.target().name);
@@ -287,49 +314,29 @@ impl server::Handler for Doorkeeper {
         Ok(self.refusal.take())
     }
 
-    async fn channel_open_session(
+    async fn channel_open(
         &mut self,
+        typ: ChannelType,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _: &mut server::Session,
     ) -> Result<(), Fault> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => {
-                // There are as many places in the queue as there are channels, so it is full of none.
-                let _ = self.opening.try_send(Opening { channel, reply, place });
+        use authorize::Forward::{Local, StreamLocal};
+        match typ {
+            ChannelType::Session => self.open(channel, reply).await,
+            ChannelType::DirectTcpip(to) => {
+                let address = format!("{}:{}", to.host_to_connect, to.port_to_connect);
+                self.reject_forward(Local, address, reply).await
             }
-            Err(_) => {
-                let why = format!("at most {MAX_CHANNELS} channels may be open on one connection");
-                let what = "session channel".to_owned();
-                let event = Event::Refused { channel: None, what, why: why.clone() };
-                self.session.record(event).await.map_err(Fault::Session)?;
-                reply.reject(ChannelOpenFailure::Other { code: SHORTAGE, reason: why }).await;
+            ChannelType::DirectStreamLocal(to) => self.reject_forward(StreamLocal, to.socket_path, reply).await,
+            ChannelType::X11 { .. } => self.reject_unknown("x11".to_owned(), reply).await,
+            ChannelType::ForwardedTcpIp(_) => self.reject_unknown("forwarded-tcpip".to_owned(), reply).await,
+            ChannelType::ForwardedStreamLocal(_) => {
+                self.reject_unknown("forwarded-streamlocal@openssh.com".to_owned(), reply).await
             }
+            ChannelType::AgentForward => self.reject_unknown("auth-agent@openssh.com".to_owned(), reply).await,
+            ChannelType::Unknown { typ } => self.reject_unknown(typ, reply).await,
         }
-        Ok(())
-    }
-
-    async fn channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        host: &str,
-        port: u32,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Result<(), Fault> {
-        self.reject_forward(authorize::Forward::Local, format!("{host}:{port}"), reply).await
-    }
-
-    async fn channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        path: &str,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Result<(), Fault> {
-        self.reject_forward(authorize::Forward::StreamLocal, path.to_owned(), reply).await
     }
 
     async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut server::Session) -> Result<bool, Fault> {

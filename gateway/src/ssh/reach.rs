@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use russh::client::{
-    self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg,
-};
+use russh::client::{self, AuthResult, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg};
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, Disconnect, MethodKind, SshId};
@@ -206,6 +204,7 @@ enum Fault {
     HostKey(String),
 }
 
+/// A target opens no channels: the library rejects every one.
 impl client::Handler for Watch {
     type Error = Fault;
 
@@ -213,84 +212,6 @@ impl client::Handler for Watch {
         self.check(shown).map_err(Fault::HostKey)?;
         *self.seen.host_key.lock() = fingerprint(&shown.public_key());
         Ok(true)
-    }
-
-    // A target opens no channels: what would be forwarded from there was refused. Each is rejected by letting go of its
-    // reply.
-
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<Msg>,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<Msg>,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: ChannelOpenHandle,
-        _: &mut client::Session,
-    ) -> Result<(), Fault> {
-        Ok(())
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Fault>) -> Result<(), Fault> {

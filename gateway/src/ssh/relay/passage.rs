@@ -1,0 +1,243 @@
+//! One channel, two directions.
+//!
+//! Each direction is one ordered pump: what comes in on one leg is judged, recorded and sent on the other before the next
+//! message is taken, so the order of data, exit status, EOF and close is the sender's. A pump that waits, for the peer's
+//! window or for the recorder, opens no new window behind it: a slow reader slows down its own writer, and nobody else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
+use sallyport_recorder::TerminalHeader;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::program::Program;
+use super::{LAST_WORDS, Shared};
+use crate::failure::Failure;
+use crate::ssh::answers::Answers;
+use crate::ssh::observe;
+
+pub(super) type ToClient = ChannelWriteHalf<server::Msg>;
+pub(super) type ToTarget = ChannelWriteHalf<client::Msg>;
+
+/// One channel on both legs.
+pub(super) struct Passage<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) number: u32,
+    /// The terminal that was asked for, and the number of its recording.
+    pub(super) terminal: OnceCell<(u32, TerminalHeader)>,
+    pub(super) program: OnceCell<Program>,
+    pub(super) answers: Answers,
+    deaf: CancellationToken,
+    pub(super) to_client: ToClient,
+    pub(super) to_target: ToTarget,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// Whether a pump goes on.
+#[derive(PartialEq, Eq)]
+pub(super) enum Flow {
+    On,
+    Closed,
+}
+
+impl<'a> Passage<'a> {
+    /// Carries the two ends of channel `number` until both are closed; with how it went, the bytes each way.
+    pub(super) async fn carry(
+        shared: &'a Shared,
+        number: u32,
+        near: Channel<server::Msg>,
+        far: Channel<client::Msg>,
+    ) -> (Result<(), Failure>, u64, u64) {
+        let (mut from_client, to_client) = near.split();
+        let (mut from_target, to_target) = far.split();
+        let passage = Self {
+            shared,
+            number,
+            terminal: OnceCell::new(),
+            program: OnceCell::new(),
+            answers: Answers::default(),
+            deaf: CancellationToken::new(),
+            to_client,
+            to_target,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        };
+        let result = passage.run(&mut from_client, &mut from_target).await;
+        (result, passage.sent.into_inner(), passage.received.into_inner())
+    }
+
+    async fn run(&self, from_client: &mut ChannelReadHalf, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
+        let both = async {
+            let upward = self.upward(from_client);
+            let downward = self.downward(from_target);
+            tokio::pin!(upward, downward);
+            tokio::select! {
+                // A target that closed its end takes nothing any more.
+                result = &mut downward => result,
+                // A client that closed its end still wants to know how the program ended (RFC 4254, section 5.3).
+                result = &mut upward => {
+                    result?;
+                    self.deaf.cancel();
+                    let _ = self.to_target.close().await;
+                    downward.await
+                }
+            }
+        };
+        let result = tokio::select! {
+            result = both => result,
+            sentence = self.shared.farewell.said() => {
+                self.say(&sentence).await;
+                Ok(())
+            }
+        };
+        if let Err(failure) = &result {
+            self.say(&failure.told(self.shared.session.id())).await;
+        }
+        let _ = self.to_client.close().await;
+        let _ = self.to_target.close().await;
+        result
+    }
+
+    /// From the client to the target.
+    async fn upward(&self, from_client: &mut ChannelReadHalf) -> Result<(), Failure> {
+        let mut credit = 0;
+        let mut variables = 0;
+        while let Some(message) = from_client.wait().await {
+            let size = match &message {
+                ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => data.len(),
+                _ => 0,
+            };
+            if self.pass_up(message, &mut variables).await? == Flow::Closed {
+                break;
+            }
+            if let Some(size) = spend(&mut credit, size) {
+                let _ = self.to_client.consumed(size).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_up(&self, message: ChannelMsg, variables: &mut usize) -> Result<Flow, Failure> {
+        match message {
+            ChannelMsg::Data { data } => {
+                let session = &self.shared.session;
+                self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+                session.touch();
+                let onward = match self.program.get() {
+                    Some(program) => program.stdin(session, data).await?,
+                    None => data,
+                };
+                match onward.is_empty() {
+                    true => Ok(Flow::On),
+                    false => self.sent_on(self.to_target.data_bytes(onward).await),
+                }
+            }
+            ChannelMsg::Eof => self.sent_on(self.to_target.eof().await),
+            ChannelMsg::Close => Ok(Flow::Closed),
+            // No client has a second stream to send (RFC 4254, section 5.2), and a target would not know it.
+            ChannelMsg::ExtendedData { .. } => Ok(Flow::On),
+            message => self.request(message, variables).await,
+        }
+    }
+
+    /// From the target to the client.
+    async fn downward(&self, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
+        let mut credit = 0;
+        loop {
+            let Some(message) = from_target.wait().await else { return Err(self.shared.target.broke_off()) };
+            if let Some(event) = observe::ended(self.number, &message) {
+                self.shared.session.record(event).await?;
+            }
+            // A client that takes nothing any more is no reason to stop recording what the target says.
+            let _ = match message {
+                ChannelMsg::Data { data } => self.output(data, None, &mut credit).await?,
+                ChannelMsg::ExtendedData { data, ext } => self.output(data, Some(ext), &mut credit).await?,
+                ChannelMsg::Success => self.answers.answered(&self.to_client, true).await,
+                ChannelMsg::Failure => self.answers.answered(&self.to_client, false).await,
+                ChannelMsg::ExitStatus { exit_status } => self.to_client.exit_status(exit_status).await,
+                ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
+                    self.to_client.exit_signal(signal_name, core_dumped, error_message, lang_tag).await
+                }
+                ChannelMsg::Eof => self.to_client.eof().await,
+                ChannelMsg::Close => return Ok(()),
+                _ => Ok(()),
+            };
+        }
+    }
+
+    /// Has a piece of output observed, and sends it on. `ext` is its stream, where that is not the first one.
+    async fn output(
+        &self,
+        data: Bytes,
+        ext: Option<u32>,
+        credit: &mut usize,
+    ) -> Result<Result<(), russh::Error>, Failure> {
+        let size = data.len();
+        let onward = self.observed(data, ext).await?;
+        let sent = match ext {
+            _ if onward.is_empty() => Ok(()),
+            None => self.unless_deaf(self.to_client.data_bytes(onward)).await,
+            Some(ext) => self.unless_deaf(self.to_client.extended_data_bytes(ext, onward)).await,
+        };
+        if let Some(size) = spend(credit, size) {
+            let _ = self.to_target.consumed(size).await;
+        }
+        Ok(sent)
+    }
+
+    /// Records what the target sent, before anybody sees it; gives what goes on.
+    async fn observed(&self, data: Bytes, ext: Option<u32>) -> Result<Bytes, Failure> {
+        let session = &self.shared.session;
+        self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        session.touch();
+        match (self.program.get(), ext) {
+            (Some(program), None) => program.stdout(session, data).await,
+            (Some(program), Some(_)) => program.stderr(session, data).await,
+            (None, _) => Ok(data),
+        }
+    }
+
+    /// Sends data to a client for as long as it takes any: one that closed its end opens no window again.
+    async fn unless_deaf(&self, sending: impl Future<Output = Result<(), russh::Error>>) -> Result<(), russh::Error> {
+        tokio::select! {
+            sent = sending => sent,
+            () = self.deaf.cancelled() => Ok(()),
+        }
+    }
+
+    /// Tells the person at the client something, beside the output of the program.
+    pub(super) async fn tell(&self, sentence: &str) {
+        let line = Bytes::from(format!("sallyport: {sentence}\r\n"));
+        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+    }
+
+    /// The last words on this channel.
+    async fn say(&self, sentence: &str) {
+        let line = Bytes::from(format!("\r\nsallyport: {sentence}\r\n"));
+        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+        let _ = self.to_client.eof().await;
+    }
+
+    /// A leg that takes nothing any more is over; why, its own end tells.
+    pub(super) fn sent_on(&self, sent: Result<(), russh::Error>) -> Result<Flow, Failure> {
+        match sent {
+            Ok(()) => Ok(Flow::On),
+            Err(_) => Ok(Flow::Closed),
+        }
+    }
+}
+
+/// Counts consumed bytes, and says when it is time to open the window again.
+fn spend(credit: &mut usize, size: usize) -> Option<u32> {
+    *credit += size;
+    (*credit >= CREDIT).then(|| u32::try_from(std::mem::take(credit)).unwrap_or(u32::MAX))
+}
+
+/// The window is opened again in steps of this many bytes: small beside the window, large beside a packet.
+const CREDIT: usize = 128 * 1024;
+/// SSH_EXTENDED_DATA_STDERR (RFC 4254, section 5.2).
+const STDERR: u32 = 1;

@@ -1,0 +1,155 @@
+//! The requests of one channel: each is judged, recorded, and passed on or refused, in the order in which it came.
+
+use std::sync::atomic::Ordering;
+
+use russh::ChannelMsg;
+use sallyport_recorder::{Event, TerminalHeader};
+
+use super::passage::{Flow, Passage, ToTarget};
+use super::program::Program;
+use crate::failure::Failure;
+use crate::ssh::authorize::{self, ChannelPermit, Forward, Request};
+use crate::ssh::observe;
+use crate::ssh::record::Reel;
+
+impl Passage<'_> {
+    /// Judges a request and passes it on, or refuses it.
+    pub(super) async fn request(&self, message: ChannelMsg, variables: &mut usize) -> Result<Flow, Failure> {
+        let Some((request, want_reply)) = request_of(&message, *variables) else { return Ok(Flow::On) };
+        let judged = match request {
+            // RFC 4254, section 6.5: one program a channel.
+            Request::Shell | Request::Exec(_) | Request::Subsystem(_) if self.program.initialized() => {
+                Err("a channel runs one program only".to_owned())
+            }
+            request => authorize::authorize(&self.shared.permit, request),
+        };
+        if let Request::Environment { .. } = request {
+            *variables += 1;
+        }
+        match judged {
+            Ok(permit) => self.pass_on(permit, message, want_reply).await,
+            Err(why) => self.refuse(&message, why, want_reply).await,
+        }
+    }
+
+    async fn refuse(&self, message: &ChannelMsg, why: String, want_reply: bool) -> Result<Flow, Failure> {
+        self.shared.session.record(observe::refused(self.number, message, why.clone())).await?;
+        // Variables are refused in silence, as sshd does; what the person asked for by hand is not.
+        if !matches!(message, ChannelMsg::SetEnv { .. } | ChannelMsg::Unknown { .. }) {
+            self.tell(&why).await;
+        }
+        match want_reply {
+            true => self.sent_on(self.answers.refused(&self.to_client).await),
+            false => Ok(Flow::On),
+        }
+    }
+
+    /// Records an allowed request, prepares for what it brings, and sends it to the target.
+    async fn pass_on(&self, _permit: ChannelPermit, message: ChannelMsg, want_reply: bool) -> Result<Flow, Failure> {
+        let session = &self.shared.session;
+        if let ChannelMsg::RequestPty { term, col_width, row_height, .. } = &message {
+            let header = TerminalHeader {
+                width: observe::cells(*col_width),
+                height: observe::cells(*row_height),
+                term: term.clone(),
+                command: None,
+                requested: self.shared.permit.account().to_owned(),
+                account: self.shared.permit.account().to_owned(),
+            };
+            // Numbered here, so that the event and the file agree whoever starts a program first.
+            if !self.terminal.initialized() {
+                let number = self.shared.terminals.fetch_add(1, Ordering::Relaxed);
+                let _ = self.terminal.set((number, header));
+            }
+        }
+        let terminal = match &message {
+            ChannelMsg::RequestPty { .. } => self.terminal.get().map_or(0, |(number, _)| *number),
+            _ => 0,
+        };
+        if let Some(event) = observe::asked(self.number, terminal, &message) {
+            session.record(event).await?;
+        }
+        self.thread(&message).await?;
+        if want_reply {
+            self.answers.passed_on().await;
+        }
+        self.sent_on(send(&self.to_target, message, want_reply).await)
+    }
+
+    /// Puts in the reel for the program that `message` starts, or winds it for a new window size.
+    async fn thread(&self, message: &ChannelMsg) -> Result<(), Failure> {
+        let session = &self.shared.session;
+        let command = match message {
+            ChannelMsg::RequestShell { .. } => None,
+            ChannelMsg::Exec { command, .. } => Some(command.as_slice()),
+            ChannelMsg::RequestSubsystem { name, .. } => {
+                let reel = if name == authorize::SFTP {
+                    session.record(Event::SftpOpened { channel: self.number }).await?;
+                    Reel::Nothing
+                } else {
+                    Reel::command(session, self.number).await?
+                };
+                let _ = self.program.set(Program::new(reel));
+                return Ok(());
+            }
+            ChannelMsg::WindowChange { col_width, row_height, .. } => {
+                return match self.program.get() {
+                    Some(program) => {
+                        program.resize(session, observe::cells(*col_width), observe::cells(*row_height)).await
+                    }
+                    None => Ok(()),
+                };
+            }
+            _ => return Ok(()),
+        };
+        let reel = match (self.terminal.get(), command) {
+            (Some((number, header)), command) => {
+                let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
+                Reel::terminal(session, *number, header).await?
+            }
+            (None, _) => Reel::command(session, self.number).await?,
+        };
+        let _ = self.program.set(Program::new(reel));
+        Ok(())
+    }
+}
+
+/// What a message asks for, and whether it wants a reply.
+fn request_of(message: &ChannelMsg, variables: usize) -> Option<(Request<'_>, bool)> {
+    Some(match message {
+        ChannelMsg::RequestPty { want_reply, .. } => (Request::Pty, *want_reply),
+        ChannelMsg::RequestShell { want_reply } => (Request::Shell, *want_reply),
+        ChannelMsg::Exec { want_reply, command } => (Request::Exec(command), *want_reply),
+        ChannelMsg::RequestSubsystem { want_reply, name } => (Request::Subsystem(name), *want_reply),
+        ChannelMsg::SetEnv { want_reply, variable_name, variable_value } => {
+            let size = variable_name.len() + variable_value.len();
+            (Request::Environment { name: variable_name, size, before: variables }, *want_reply)
+        }
+        ChannelMsg::Signal { .. } => (Request::Signal, false),
+        ChannelMsg::WindowChange { .. } => (Request::Window, false),
+        ChannelMsg::AgentForward { want_reply } => (Request::Forward(Forward::Agent), *want_reply),
+        ChannelMsg::RequestX11 { want_reply, .. } => (Request::Forward(Forward::X11), *want_reply),
+        ChannelMsg::Unknown { want_reply, name } => (Request::Unknown(name), *want_reply),
+        _ => return None,
+    })
+}
+
+/// Sends a request as the client sent it.
+async fn send(to: &ToTarget, message: ChannelMsg, want_reply: bool) -> Result<(), russh::Error> {
+    match message {
+        ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. } => {
+            to.request_pty(want_reply, &term, col_width, row_height, pix_width, pix_height, &terminal_modes).await
+        }
+        ChannelMsg::RequestShell { .. } => to.request_shell(want_reply).await,
+        ChannelMsg::Exec { command, .. } => to.exec(want_reply, command).await,
+        ChannelMsg::RequestSubsystem { name, .. } => to.request_subsystem(want_reply, name).await,
+        ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
+            to.set_env(want_reply, variable_name, variable_value).await
+        }
+        ChannelMsg::Signal { signal } => to.signal(signal).await,
+        ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+            to.window_change(col_width, row_height, pix_width, pix_height).await
+        }
+        _ => Ok(()),
+    }
+}
