@@ -136,7 +136,8 @@ impl Access {
         )))
     }
 
-    /// Does the newest world still allow `approach`, and give the same rights as those that were permitted on it?
+    /// Does the newest world still allow `approach`, and give at least the rights that were permitted on it? What it gives
+    /// besides is for the next connection.
     ///
     /// # Errors
     /// How the session has to end.
@@ -160,10 +161,8 @@ impl Access {
             Rights::Ssh(_) => self.permit_ssh(approach, &held.account)?.held(),
             Rights::Postgres(rights) => self.permit_postgres(approach, &held.account, &rights.database)?.held(),
         };
-        // The rule may stand on another line now; what it gives is what counts.
-        (Held { rule: held.rule.clone(), ..now } == *held)
-            .then_some(())
-            .ok_or_else(|| Failure::Denied("what the policy allows here has changed: connect again".to_owned()))
+        let narrowed = || Failure::Denied("the policy allows less here than before: connect again".to_owned());
+        now.covers(held).then_some(()).ok_or_else(narrowed)
     }
 
     /// Waits until there is a newer world than the last one that this handle waited for; never, once there will be none.

@@ -1,8 +1,9 @@
 //! The running gateway: builds every part, connects them, and stops them in order. It alone sees everything.
 
 mod door;
+mod edits;
 mod keeper;
-mod policy;
+pub(crate) mod policy;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -30,7 +31,10 @@ use crate::state::{Folder, Keys, Lock, State};
 use crate::target::Protocol;
 use crate::{dns, ssh};
 
-use keeper::{Keeper, Stored};
+pub(crate) use keeper::Stored;
+
+use edits::Watch;
+use keeper::Keeper;
 
 /// How long live sessions have to say goodbye at shutdown.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -45,7 +49,8 @@ struct Gateway {
     addresses: [IpAddr; 2],
 }
 
-/// Runs the gateway until it is told to stop (SIGINT or SIGTERM); SIGHUP has it read policy and state anew.
+/// Runs the gateway until it is told to stop (SIGINT or SIGTERM). The policy file is read anew whenever it was edited, and
+/// policy and state at SIGHUP.
 ///
 /// # Errors
 /// When it cannot start; the error says what to do.
@@ -62,6 +67,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     recover(&store, &state, &signer, clock.now()).await?;
 
     let stored = Stored::read(&config, &state, &clock).await?;
+    let watch = Watch::begin(&config.policy);
     let policy = Arc::new(policy::at_start(&config.policy, &state, &stored.inventory(), &clock).await?);
     let (tailnet, arrivals) = start_tailnet(&config, &state, &keys, &stored, clock.now()).await?;
     let admitted = tailnet.peers().into_iter().map(|peer| peer.key).collect::<HashSet<_>>();
@@ -84,13 +90,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         addresses: [v4.into(), v6.into()],
     });
     let keeper = Keeper { config, state: state.clone(), tailnet, live, clock, world, zone, admitted };
-    let outcome = attend(gateway, keeper, arrivals, &folder).await;
+    let outcome = attend(gateway, keeper, arrivals, watch, &folder).await;
     state.close().await;
     outcome
 }
 
 /// Starts every task, answers requests until the gateway is told to stop, and ends the live sessions.
-async fn attend(gateway: Arc<Gateway>, mut keeper: Keeper, arrivals: Arrivals, folder: &Folder) -> anyhow::Result<()> {
+async fn attend(
+    gateway: Arc<Gateway>,
+    mut keeper: Keeper,
+    arrivals: Arrivals,
+    watch: Watch,
+    folder: &Folder,
+) -> anyhow::Result<()> {
     let mut stop = stop_signals()?;
     let mut hangup = listen(SignalKind::hangup())?;
     let (requests, mut asked) = mpsc::channel(REQUESTS);
@@ -100,6 +112,8 @@ async fn attend(gateway: Arc<Gateway>, mut keeper: Keeper, arrivals: Arrivals, f
     let listener = admin::bind(folder).context("the control socket cannot be made")?;
 
     let mut tasks = JoinSet::new();
+    let (edited, mut edits) = mpsc::channel(1);
+    tasks.spawn(watch.run(edited));
     tasks.spawn(upkeep::keep_flows(tailnet.flows(), state.clone(), clock.clone()));
     tasks.spawn(upkeep::keep_endpoints(tailnet.clone(), state, clock));
     let resolver = gateway.resolver.clone();
@@ -126,6 +140,7 @@ async fn attend(gateway: Arc<Gateway>, mut keeper: Keeper, arrivals: Arrivals, f
             _ = &mut door => break Err(anyhow::anyhow!("the data plane has stopped")),
             () = &mut stop => break Ok(()),
             _ = hangup.recv() => drop(keeper.refresh().await),
+            Some(()) = edits.recv() => drop(keeper.refresh().await),
             () = keeper.next_expiry() => drop(keeper.refresh().await),
             Some(request) = asked.recv() => answer(request, &mut keeper, started).await,
         }

@@ -26,7 +26,7 @@ pub use devices::{Enrolled, NewDevice};
 pub use flows::Flow;
 pub use folder::{Folder, Lock};
 pub use keys::Keys;
-pub use policies::KeptPolicy;
+pub use policies::{KeptPolicy, RefusedPolicy};
 pub use sessions::{Opened, SessionFilter, SessionRow};
 pub use targets::Known;
 

@@ -1,6 +1,6 @@
 //! Who may: denials that say what is missing, the same decision explained, mistakes that are refused.
 
-use e2e::{POLICY, Setup, World, wait_until};
+use e2e::{POLICY, Setup, Talk, World, wait_until};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -48,24 +48,114 @@ fn explain_names_the_rule_and_the_line_that_allow() {
 }
 
 #[test]
-fn a_policy_that_is_put_right_or_wrong_counts_for_the_next_decision_and_ends_live_sessions() {
+fn an_edit_holds_at_once_however_it_is_made_and_ends_what_it_no_longer_allows() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let policy = world.operator().join("policy.hujson");
+    let allowing = |account: &str| POLICY.replace("\"users\": [\"ubuntu\"]", &format!("\"users\": [\"{account}\"]"));
+    let mut now = "ubuntu";
+    let mut edit = |name: &str, next: &'static str, edit: &dyn Fn(&str)| {
+        let mut command = alice.client("ssh");
+        command.args([&format!("{now}@web1"), "echo up; sleep 2345678"]);
+        let mut talk = Talk::start(command);
+        talk.expect("up");
+        edit(&allowing(next));
+        assert_eq!(talk.end(), 255, "{name}: {}", talk.heard());
+        let told = format!("alice@example.com may not log in to web1 as {now}");
+        assert!(talk.heard().contains(&told), "{name}: {}", talk.heard());
+        assert_eq!(alice.ssh(&[&format!("{next}@web1"), "id -un"]).ok(), format!("{next}\n"), "{name}");
+        now = next;
+    };
+    edit("written in place", "deploy", &|text| std::fs::write(&policy, text).unwrap());
+    edit("renamed over, as editors do", "ubuntu", &|text| {
+        let draft = policy.with_extension("draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(&draft, &policy).unwrap();
+    });
+    let data = world.operator().join("..data");
+    let version = |name: &str, text: &str| {
+        let folder = world.operator().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("policy.hujson"), text).unwrap();
+        let next = world.operator().join("..data_tmp");
+        std::os::unix::fs::symlink(name, &next).unwrap();
+        std::fs::rename(&next, &data).unwrap();
+    };
+    edit("a link in its place", "deploy", &|text| {
+        version("..1", text);
+        let link = policy.with_extension("link");
+        std::os::unix::fs::symlink("..data/policy.hujson", &link).unwrap();
+        std::fs::rename(&link, &policy).unwrap();
+    });
+    edit("the link swapped, as a ConfigMap does", "ubuntu", &|text| version("..2", text));
+}
+
+#[test]
+fn an_edit_that_gives_more_leaves_live_sessions_alone() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; sleep 2345678"]);
-    let mut talk = e2e::Talk::start(command);
+    command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
+    let mut talk = Talk::start(command);
     talk.expect("up");
+    world.write_policy(&POLICY.replace("\"users\": [\"ubuntu\"]", "\"users\": [\"ubuntu\", \"deploy\"]"));
+    wait_until("the edit holds", || alice.ssh(&["deploy@web1", "true"]).code == 0);
+    talk.say("this");
+    talk.expect("got this");
+    assert_eq!(talk.end(), 0);
+}
+
+#[test]
+fn an_edit_that_is_wrong_is_refused_whole_and_the_last_good_one_stays_across_a_restart() {
+    let mut world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let well = |alice: &e2e::Caller| assert_eq!(alice.ssh(&["ubuntu@web1", "id -un"]).ok(), "ubuntu\n");
+    let failing = POLICY.replace(
+        "\"ssh\": [",
+        "\"sshTests\": [{ \"src\": \"alice@example.com\", \"dst\": [\"web1\"], \"accept\": [\"root\"] }],\n\"ssh\": [",
+    );
+    let policy = world.operator().join("policy.hujson");
+    let path = policy.display().to_string();
+    let cases: [(&str, Edit<'_>, Vec<String>); 4] = [
+        (
+            "two mistakes",
+            &|| std::fs::write(&policy, "{ \"grant\": [],\n  \"shh\": [] }").unwrap(),
+            vec![format!("{path}:1:3: "), format!("{path}:2:3: ")],
+        ),
+        (
+            "a test that fails",
+            &|| std::fs::write(&policy, &failing).unwrap(),
+            vec![format!("{path}:5:"), "root".into()],
+        ),
+        ("cut short", &|| std::fs::write(&policy, &POLICY[..200]).unwrap(), vec![format!("{path}:")]),
+        ("gone", &|| std::fs::remove_file(&policy).unwrap(), vec![format!("{path} cannot be read")]),
+    ];
+    for (name, edit, told) in cases {
+        let before = world.gateway().printed().len();
+        edit();
+        let logged = |text: &str| world.gateway().printed()[before..].contains(text);
+        wait_until(&format!("{name}: the operator reads why"), || {
+            told.iter().all(|text| logged(text)) && logged("the last good one stays")
+        });
+        well(&alice);
+        world.stop(Signal::SIGTERM);
+        world.up();
+        assert!(told.iter().all(|text| world.gateway().printed().contains(text)), "{name}, after a restart");
+        well(&alice);
+    }
     world.write_policy(&POLICY.replace("\"users\": [\"ubuntu\"]", "\"users\": [\"deploy\"]"));
-    world.gateway().signal(Signal::SIGHUP);
-    assert_eq!(talk.end(), 255, "{}", talk.heard());
-    assert!(talk.heard().contains("alice@example.com may not log in to web1 as ubuntu"), "{}", talk.heard());
-    assert_eq!(alice.ssh(&["deploy@web1", "id -un"]).ok(), "deploy\n");
-    // A policy that is wrong is not taken: the last good one stays.
-    world.write_policy("{ \"grants\": nonsense");
+    wait_until("one that is right holds again", || alice.ssh(&["deploy@web1", "true"]).code == 0);
+}
+
+/// Something done to the policy file.
+type Edit<'a> = &'a dyn Fn();
+
+#[test]
+fn a_signal_has_the_policy_read_as_well() {
+    let world = World::new();
     let before = world.gateway().printed().len();
     world.gateway().signal(Signal::SIGHUP);
-    wait_until("the operator reads why", || world.gateway().printed()[before..].contains("policy.hujson:1:"));
-    assert_eq!(alice.ssh(&["deploy@web1", "id -un"]).ok(), "deploy\n");
+    wait_until("it was read", || world.gateway().printed()[before..].contains("the change holds"));
 }
 
 #[test]

@@ -141,7 +141,28 @@ impl PostgresPermit {
     }
 }
 
+impl Held {
+    /// Whether a session that holds `held` may go on under these. The rule may stand on another line now; what it gives is
+    /// what counts.
+    pub(super) fn covers(&self, held: &Self) -> bool {
+        let Self { account, rule: _, recording, rights } = held;
+        // A session that is recorded because it had to be loses nothing when it would not have to be any more.
+        let recorded = self.recording == *recording
+            || (*recording, self.recording) == (RecordingRule::Required, RecordingRule::BestEffort);
+        self.account == *account && recorded && self.rights.cover(rights)
+    }
+}
+
 impl Rights {
+    fn cover(&self, held: &Self) -> bool {
+        match (self, held) {
+            (Self::Ssh(now), Self::Ssh(SshRights { accept_env, capability })) => {
+                accept_env.iter().all(|pattern| now.accept_env.contains(pattern)) && now.capability.covers(capability)
+            }
+            (now, held) => now == held,
+        }
+    }
+
     /// How long a session with them may last, in all and without activity.
     pub(crate) fn limits(&self) -> Limits {
         match self {

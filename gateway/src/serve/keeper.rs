@@ -39,21 +39,21 @@ pub(super) struct Keeper {
 }
 
 /// What is stored, read at one moment.
-pub(super) struct Stored {
-    pub(super) devices: Vec<Enrolled>,
-    pub(super) targets: Vec<Known>,
+pub(crate) struct Stored {
+    pub(crate) devices: Vec<Enrolled>,
+    pub(crate) targets: Vec<Known>,
 }
 
 impl Stored {
     /// Reads devices and targets.
-    pub(super) async fn read(config: &Config, state: &State, clock: &Clock) -> anyhow::Result<Self> {
+    pub(crate) async fn read(config: &Config, state: &State, clock: &Clock) -> anyhow::Result<Self> {
         let devices = state.devices().await.context("the devices could not be read")?;
         let targets = state.targets(&config.targets, clock.now()).await.context("the targets could not be read")?;
         Ok(Self { devices, targets })
     }
 
     /// What the policy's own tests are about.
-    pub(super) fn inventory(&self) -> Inventory {
+    pub(crate) fn inventory(&self) -> Inventory {
         Inventory {
             devices: self.devices.iter().map(|enrolled| access::subject(&enrolled.device)).collect(),
             targets: self.targets.iter().map(|known| access::object(&known.target)).collect(),
@@ -97,11 +97,11 @@ impl Keeper {
     async fn newest_policy(&self, stored: &Stored, problems: &mut Vec<String>) -> Arc<Policy> {
         match super::policy::read(&self.config.policy, &self.state, &stored.inventory(), &self.clock).await {
             Ok(policy) => Arc::new(policy),
-            Err(problem) => {
-                let problem = format!("the policy was not accepted, and the last good one stays: {problem:#}");
-                error!("{problem}");
-                problems.push(problem);
-                Arc::clone(&self.world.borrow().policy)
+            Err(refusal) => {
+                let stays = Arc::clone(&self.world.borrow().policy);
+                refusal.log(stays.revision());
+                problems.push(format!("the policy was not accepted, and the last good one stays:\n{refusal}"));
+                stays
             }
         }
     }
@@ -134,7 +134,8 @@ impl Keeper {
         if !self.live.settled(revision, SETTLING).await {
             warn!("some sessions take long to end after a change");
         }
-        info!(revision, devices = self.admitted.len(), "the change holds");
+        let policy = self.world.borrow().policy.revision().to_owned();
+        info!(revision, policy, devices = self.admitted.len(), "the change holds");
         problems
     }
 

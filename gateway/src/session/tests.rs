@@ -174,7 +174,10 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
     let moved = Target { tags: vec![], ..target.clone() };
     let narrowed = POLICY
         .replace(r#""ip": ["tcp:22"]"#, r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {} }] }"#);
-    let unrecorded = POLICY.replace(r#""users": ["ubuntu"]"#, r#""users": ["ubuntu"], "enforceRecorder": false"#);
+    let unrecorded = POLICY.replace(
+        r#""ip": ["tcp:22"]"#,
+        r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {}, "sftp": { "download": true, "upload": true }, "recording": "off" }] }"#,
+    );
     let cases: [(&str, &str, &[&Device], &[&Target]); 7] = [
         ("narrowed rights", &narrowed, &[&device], &[&target]),
         ("another recording rule", &unrecorded, &[&device], &[&target]),
@@ -231,6 +234,18 @@ async fn a_session_ends_at_the_limits_of_its_permit() {
 
 #[tokio::test]
 async fn a_change_that_still_allows_a_session_leaves_it_alone() {
+    let more = POLICY.replace(
+        r#""users": ["ubuntu"]"#,
+        r#""users": ["ubuntu", "root"], "acceptEnv": ["LC_*"], "enforceRecorder": false"#,
+    );
+    let moved = POLICY.replace(r#""ssh": ["#, "\n\n\"ssh\": [");
+    for policy in [POLICY, &more, &moved] {
+        leaves_alone(policy).await;
+    }
+}
+
+/// A session goes on when `policy` takes the place of the usual one.
+async fn leaves_alone(policy: &str) {
     let mut stand = Stand::new().await;
     let (up, is_up) = oneshot::channel();
     let (finish, finished) = oneshot::channel::<()>();
@@ -248,12 +263,12 @@ async fn a_change_that_still_allows_a_session_leaves_it_alone() {
         .await;
     });
     is_up.await.unwrap();
-    stand.change(2, POLICY, &[&stand.middle.device], &[&stand.middle.target]);
+    stand.change(2, policy, &[&stand.middle.device], &[&stand.middle.target]);
     assert!(stand.middle.runner.live.settled(2, Duration::from_secs(10)).await);
     let _ = finish.send(());
     running.await.unwrap();
     let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
-    assert_eq!(outcome(&row).0, "completed");
+    assert_eq!(outcome(&row).0, "completed", "{policy}");
 }
 
 #[tokio::test]
