@@ -69,7 +69,7 @@ fn is_ordinary(account: &str) -> bool {
         && !SUPERUSERS.iter().any(|name| account.eq_ignore_ascii_case(name))
 }
 
-fn is_domain(text: &str) -> bool {
+pub(crate) fn is_domain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
 }
 

@@ -91,7 +91,8 @@ impl Rules {
             .flat_map(|rule| rule.reach.iter().map(move |reach| (&rule.location, reach.destinations.as_ref())));
         let ssh = self.ssh.iter().map(|rule| (&rule.location, rule.destinations.as_slice()));
         let capabilities = self.capabilities.iter().map(|rule| (&rule.location, rule.destinations.as_ref()));
-        let places = network.chain(ssh).chain(capabilities);
+        let postgres = self.postgres.iter().map(|rule| (&rule.location, rule.destinations.as_ref()));
+        let places = network.chain(ssh).chain(capabilities).chain(postgres);
         let mut notes: Vec<Note> = Vec::new();
         for (location, destination) in places.flat_map(|(at, list)| list.iter().map(move |one| (at, one))) {
             if let What::Target(name) = &destination.what

@@ -1,6 +1,9 @@
 //! The decision: the one function that the gateway, `explain` and the policy's own tests ask.
 //!
-//! Deny by default. ACLs and grants add up; SSH wants a rule of `ssh` besides the one that opens its port.
+//! Deny by default. ACLs and grants add up; SSH wants a rule of `ssh` besides the one that opens its port, PostgreSQL a
+//! capability.
+
+mod postgres;
 
 use crate::denial;
 use crate::rules::{Device, Mismatch, NetworkRule, Rules, SshRule, Subject};
@@ -15,6 +18,9 @@ impl Rules {
             Ok(rule) => rule,
             Err(denial) => return Decision::Deny(denial),
         };
+        if port == Port::POSTGRES {
+            return self.postgres_approach(subject, target, rule.location.clone());
+        }
         if port != Port::SSH {
             let network_rule = rule.location.clone();
             return Decision::Allow(Approach { network_rule, recording: RecordingRule::Required });

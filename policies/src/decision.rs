@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::SshCapability;
+use crate::{PostgresCapability, SshCapability};
 
 /// Who is calling: a user on a device, or a tagged machine.
 ///
@@ -147,6 +147,12 @@ pub enum Missing {
     SshRule,
     /// The caller may use ssh there, but not as this account.
     Account,
+    /// No `sallyport.dev/cap/postgres` is for this caller at this target.
+    PostgresCapability,
+    /// The caller may use databases there, but not as this role.
+    Role,
+    /// The caller may use databases there as this role, but not this one.
+    Database,
     /// A rule would apply, were the device in the state that its `srcPosture` asks for.
     Posture,
 }
@@ -207,6 +213,23 @@ pub enum SshAction {
         /// How long a login counts.
         period: Duration,
     },
+}
+
+/// Leave to log in to one database as one role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresGrant {
+    /// The role on the target.
+    pub role: String,
+    /// The database.
+    pub database: String,
+    /// The rule that opens the port.
+    pub network_rule: Location,
+    /// The grants whose `sallyport.dev/cap/postgres` made up `capability`; at least one.
+    pub capability_rules: Vec<Location>,
+    /// What the recording has to be.
+    pub recording: RecordingRule,
+    /// What may be done in the session.
+    pub capability: PostgresCapability,
 }
 
 /// What has to be recorded, from the mildest to the strictest.

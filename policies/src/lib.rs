@@ -1,12 +1,13 @@
 //! Sallyport's policy language: text in, decisions out.
 //!
-//! The language is Tailscale's policy file, read faithfully (<https://tailscale.com/kb/1337/policy-syntax>), with one
-//! capability of our own, `sallyport.dev/cap/ssh`. This crate does no I/O, reads no clock and knows no network: it turns a
+//! The language is Tailscale's policy file, read faithfully (<https://tailscale.com/kb/1337/policy-syntax>), with
+//! capabilities of our own, `sallyport.dev/cap/ssh` and `sallyport.dev/cap/postgres`. This crate does no I/O, reads no clock and knows no network: it turns a
 //! text into a [`Policy`], and a [`Policy`] answers for a [`Caller`] and a [`Target`].
 //!
 //! * Deny by default: rules only ever allow. A text with any mistake is refused whole, and all its mistakes are told.
 //! * `acls` and `grants` add up. SSH needs a rule of `ssh` as well; `check` rules come before `accept` rules, and of each
 //!   kind the first that matches holds.
+//! * PostgreSQL needs a capability that names the role and the database.
 //! * A posture is an AND of conditions, a `srcPosture` list an OR of postures. What is not set fails every comparison.
 //! * Every decision names the rules that made it, by line and column.
 //!
@@ -24,9 +25,11 @@ mod denial;
 mod duration;
 mod error;
 mod pattern;
+mod postgres;
 mod posture;
 mod read;
 mod reader;
+mod role;
 mod rules;
 mod selector;
 mod traffic;
@@ -34,11 +37,12 @@ mod traffic;
 pub use capability::{ExecRule, SftpRule, SshCapability};
 pub use check::{Inventory, TestFailure};
 pub use decision::{
-    Approach, Caller, Considered, Decision, Denial, Location, Missing, RecordingRule, SshAction, SshGrant, Target,
-    Value,
+    Approach, Caller, Considered, Decision, Denial, Location, Missing, PostgresGrant, RecordingRule, SshAction,
+    SshGrant, Target, Value,
 };
 pub use error::{Errors, Note, PolicyError};
 pub use pattern::matches as wildcard_matches;
+pub use postgres::{FunctionRule, ParameterRule, PostgresCapability, StatementKind, StatementRule};
 pub use traffic::{Port, Protocol};
 
 use rules::{Rules, Subject};
@@ -97,7 +101,7 @@ impl Policy {
     }
 
     /// Whether the caller may open a transport to this port of the target. For SSH, some `ssh` rule has to be for this
-    /// caller and target as well, whatever the account.
+    /// caller and target as well, whatever the account; for PostgreSQL, some capability, whatever the role and database.
     pub fn approach(&self, caller: &Caller, target: &Target, port: Port) -> Decision<Approach> {
         self.rules.approach(Subject::of(caller), target, port)
     }
@@ -111,5 +115,16 @@ impl Policy {
     /// `localpart:*@example.com`. Empty without a network rule.
     pub fn ssh_accounts(&self, caller: &Caller, target: &Target) -> Vec<String> {
         self.rules.ssh_accounts(Subject::of(caller), target)
+    }
+
+    /// Whether the caller may log in to the target's database as this role, and what may be done there.
+    pub fn postgres(&self, caller: &Caller, target: &Target, role: &str, database: &str) -> Decision<PostgresGrant> {
+        self.rules.postgres(Subject::of(caller), target, role, database)
+    }
+
+    /// The roles that the caller may ask for at the target, and the databases for each, as the rules write them. Empty
+    /// without a network rule.
+    pub fn postgres_roles(&self, caller: &Caller, target: &Target) -> Vec<(String, Vec<String>)> {
+        self.rules.postgres_roles(Subject::of(caller), target)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::check::{NetworkTest, SshTest};
 use crate::posture::Posture;
+use crate::role::{Role, is_database};
 use crate::selector::{Destination, Source};
 use crate::traffic::{Port, Traffic};
-use crate::{Caller, Location, RecordingRule, SshAction, SshCapability, Target};
+use crate::{Caller, Location, PostgresCapability, RecordingRule, SshAction, SshCapability, Target, pattern};
 
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
@@ -18,6 +19,7 @@ pub(crate) struct Rules {
     /// INVARIANT: every `check` before every `accept`, each kind in the order of the text.
     pub(crate) ssh: Vec<SshRule>,
     pub(crate) capabilities: Vec<CapabilityRule>,
+    pub(crate) postgres: Vec<PostgresRule>,
     pub(crate) tests: Vec<NetworkTest>,
     pub(crate) ssh_tests: Vec<SshTest>,
 }
@@ -70,6 +72,20 @@ pub(crate) struct CapabilityRule {
     pub(crate) capability: SshCapability,
 }
 
+/// One value of a grant's `sallyport.dev/cap/postgres`.
+#[derive(Debug)]
+pub(crate) struct PostgresRule {
+    pub(crate) location: Location,
+    pub(crate) from: Arc<Callers>,
+    pub(crate) destinations: Arc<[Destination]>,
+    /// As written, and as meant.
+    pub(crate) roles: Vec<(String, Role)>,
+    /// Names, with wildcards.
+    pub(crate) databases: Vec<String>,
+    pub(crate) recording: Option<RecordingRule>,
+    pub(crate) capability: PostgresCapability,
+}
+
 /// A caller as a rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
@@ -92,7 +108,9 @@ pub(crate) enum Mismatch {
     Source,
     Destination,
     Traffic,
+    /// Or role.
     Account,
+    Database,
     Posture(String),
 }
 
@@ -158,6 +176,33 @@ impl CapabilityRule {
             && self.from.includes(subject.caller)
             && covers(&self.destinations, target)
             && self.from.unmet(subject).is_none()
+    }
+}
+
+impl PostgresRule {
+    /// With no role or database, whether the rule could be for some.
+    pub(crate) fn mismatch(
+        &self,
+        subject: Subject<'_>,
+        target: &Target,
+        role: Option<&str>,
+        database: Option<&str>,
+    ) -> Option<Mismatch> {
+        if !self.from.includes(subject.caller) {
+            return Some(Mismatch::Source);
+        }
+        if !covers(&self.destinations, target) {
+            return Some(Mismatch::Destination);
+        }
+        let user = subject.caller.user();
+        if role.is_some_and(|role| !self.roles.iter().any(|(_, one)| one.allows(user, role))) {
+            return Some(Mismatch::Account);
+        }
+        let holds = |name: &str| is_database(name) && self.databases.iter().any(|one| pattern::matches(one, name));
+        if database.is_some_and(|database| !holds(database)) {
+            return Some(Mismatch::Database);
+        }
+        self.from.unmet(subject).map(Mismatch::Posture)
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Port {
 impl Port {
     /// Where SSH is spoken.
     pub const SSH: Port = Port::tcp(22);
+    /// Where PostgreSQL is spoken.
+    pub const POSTGRES: Port = Port::tcp(5432);
 
     /// A TCP port.
     pub const fn tcp(number: u16) -> Port {

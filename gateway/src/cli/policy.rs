@@ -1,7 +1,7 @@
 //! `sallyport policy`: check, test, explain. The answers come from the very functions that the gateway asks.
 
 use anyhow::Context as _;
-use sallyport_policies::{self as policies, Decision, Inventory, Parsed, Policy, Port, SshAction};
+use sallyport_policies::{self as policies, Decision, Inventory, Parsed, Policy, Port, PostgresGrant, SshAction};
 
 use super::{BadInput, Ended, Out, Site, announce};
 use crate::access::{object, subject};
@@ -29,9 +29,12 @@ pub(super) struct Explain {
     /// The account there; without one, those that may be asked for are listed
     #[arg(long = "as", value_name = "ACCOUNT")]
     account: Option<String>,
-    /// The TCP port
-    #[arg(long, default_value_t = 22)]
-    port: u16,
+    /// The database, which makes it a question about PostgreSQL; the account is a role then
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// The TCP port [default: 22, or 5432 with --database]
+    #[arg(long)]
+    port: Option<u16>,
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
@@ -108,10 +111,16 @@ fn explain(question: &Explain, policy: &Policy, inventory: &Inventory, out: &mut
     let target = inventory.targets.iter().find(|target| target.name == question.target).ok_or_else(|| {
         BadInput(format!("there is no target named {:?}: `sallyport target ls` shows them", question.target))
     })?;
-    let port = Port::tcp(question.port);
-    let denial = match (&question.account, port == Port::SSH) {
-        (Some(_), false) => return Err(BadInput("--as is about SSH, and SSH is on port 22".to_owned()).into()),
-        (Some(account), true) => match policy.ssh(&caller, target, account) {
+    let asked = (question.database.is_some(), question.port.map(Port::tcp));
+    let denial = match (&question.account, asked) {
+        (Some(role), (_, Some(Port::POSTGRES)) | (true, None)) => {
+            let database = question.database.as_ref().unwrap_or(role);
+            match policy.postgres(&caller, target, role, database) {
+                Decision::Allow(grant) => return told(&caller, target, &grant, out),
+                Decision::Deny(denial) => denial,
+            }
+        }
+        (Some(account), (false, None | Some(Port::SSH))) => match policy.ssh(&caller, target, account) {
             Decision::Allow(grant) => {
                 out.line(&format!("yes: {caller} may log in to {} as {}", target.name, grant.account))?;
                 out.line(&format!("  network: {}", grant.network_rule))?;
@@ -126,23 +135,61 @@ fn explain(question: &Explain, policy: &Policy, inventory: &Inventory, out: &mut
             }
             Decision::Deny(denial) => denial,
         },
-        (None, _) => match policy.approach(&caller, target, port) {
-            Decision::Allow(approach) => {
-                out.line(&format!("yes: {caller} may reach {} on port {}", target.name, question.port))?;
-                out.line(&format!("  network: {}", approach.network_rule))?;
-                if port == Port::SSH {
-                    out.line(&format!("  as:      {}", policy.ssh_accounts(&caller, target).join(", ")))?;
+        (Some(_), _) => {
+            let message = "--as is about SSH on port 22, or with --database about PostgreSQL on port 5432";
+            return Err(BadInput(message.to_owned()).into());
+        }
+        (None, (true, _)) => return Err(BadInput("--database needs the role: --as ROLE".to_owned()).into()),
+        (None, (false, port)) => {
+            let port = port.unwrap_or(Port::SSH);
+            match policy.approach(&caller, target, port) {
+                Decision::Allow(approach) => {
+                    out.line(&format!("yes: {caller} may reach {} on port {}", target.name, port.number))?;
+                    out.line(&format!("  network: {}", approach.network_rule))?;
+                    for accounts in accounts(policy, &caller, target, port) {
+                        out.line(&format!("  as:      {accounts}"))?;
+                    }
+                    return Ok(Ended::Yes);
                 }
-                return Ok(Ended::Yes);
+                Decision::Deny(denial) => denial,
             }
-            Decision::Deny(denial) => denial,
-        },
+        }
     };
     out.line(&format!("no: {}", denial.sentence))?;
     for considered in &denial.considered {
         out.line(&format!("  {}: {}", considered.location, considered.why_not))?;
     }
     Ok(Ended::No)
+}
+
+/// Whom the caller may become there, as the rules write it.
+fn accounts(policy: &Policy, caller: &policies::Caller, target: &policies::Target, port: Port) -> Vec<String> {
+    match port {
+        Port::SSH => vec![policy.ssh_accounts(caller, target).join(", ")],
+        Port::POSTGRES => {
+            let roles = policy.postgres_roles(caller, target).into_iter();
+            roles.map(|(role, databases)| format!("{role} in {}", databases.join(", "))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What a database session may do, and by which rules.
+fn told(
+    caller: &policies::Caller,
+    target: &policies::Target,
+    grant: &PostgresGrant,
+    out: &mut Out,
+) -> anyhow::Result<Ended> {
+    out.line(&format!("yes: {caller} may log in to {} as {} in {}", target.name, grant.role, grant.database))?;
+    out.line(&format!("  network: {}", grant.network_rule))?;
+    for rule in &grant.capability_rules {
+        out.line(&format!("  rights:  {rule}"))?;
+    }
+    for fact in grant.capability.facts() {
+        out.line(&format!("  {fact}"))?;
+    }
+    Ok(Ended::Yes)
 }
 
 /// The caller that is meant: an enrolled device where there is one, or else a user or tag without a device.

@@ -239,6 +239,27 @@ fn a_secret_that_is_open_to_others_is_refused_when_the_target_is_added() {
 }
 
 #[test]
+fn explain_tells_a_database_session_and_what_it_may_do() {
+    let desk = Desk::begun();
+    desk.add_target("orders").ended.unwrap();
+    let policy = r#"{ "grants": [{ "src": ["alice@example.com"], "dst": ["orders"], "ip": ["tcp:5432"], "app": {
+        "sallyport.dev/cap/postgres": [{ "roles": ["analyst"], "databases": ["orders"], "statements": ["read"] }] } }] }"#;
+    std::fs::write(desk.path("policy.hujson"), policy).unwrap();
+    let yes = desk.run("policy explain alice@example.com orders --as analyst --database orders");
+    assert_eq!(yes.ended.unwrap(), Ended::Yes);
+    for line in ["as analyst in orders", "rights:  grants[0] (line 1, column 14)", "may run read", "is read-only"] {
+        assert!(yes.results.contains(line), "{line}: {}", yes.results);
+    }
+    let roles = desk.run("policy explain alice@example.com orders --port 5432");
+    assert!(roles.results.contains("as:      analyst in orders"), "{}", roles.results);
+    let no = desk.run("policy explain alice@example.com orders --as owner --database orders");
+    assert_eq!(no.ended.unwrap(), Ended::No);
+    assert!(no.results.contains("only analyst"), "{}", no.results);
+    let (code, error) = desk.run("policy explain alice@example.com orders --database orders").error();
+    assert!(code == BAD_INPUT && error.contains("--as ROLE"), "{error}");
+}
+
+#[test]
 fn explain_names_the_rule_or_what_is_missing() {
     let desk = Desk::begun();
     desk.set_policy();

@@ -1,4 +1,4 @@
-//! The `app` of a grant: our own capability for SSH, and those that are not used yet.
+//! The `app` of a grant: our own capabilities, that for SSH in this file, and those that are not used yet.
 
 use jsonc_parser::ast::{StringLit, Value};
 
@@ -6,7 +6,15 @@ use crate::account::Account;
 use crate::reader::{Fields, Reader, quote};
 use crate::{ExecRule, RecordingRule, SftpRule, SshCapability, duration};
 
+use super::postgres::{self, PostgresValue};
 use super::ssh::{account_list, env};
+
+/// What a grant's `app` holds.
+#[derive(Default)]
+pub(super) struct App {
+    pub(super) ssh: Vec<SshValue>,
+    pub(super) postgres: Vec<PostgresValue>,
+}
 
 /// A value of `sallyport.dev/cap/ssh`.
 pub(super) struct SshValue {
@@ -16,13 +24,15 @@ pub(super) struct SshValue {
     pub(super) capability: SshCapability,
 }
 
-/// The values for SSH; other capabilities are noted, or refused where they claim to be ours.
-pub(super) fn read(reader: &mut Reader<'_>, app: &Value<'_>) -> Vec<SshValue> {
-    let mut found = Vec::new();
+/// The values of our capabilities; others are noted, or refused where they claim to be ours.
+pub(super) fn read(reader: &mut Reader<'_>, app: &Value<'_>) -> App {
+    let mut found = App::default();
     for entry in reader.entries(app, "an object of capabilities: { \"sallyport.dev/cap/ssh\": [{ … }] }") {
         let values = reader.array(entry.value, "a list of capability values: [{ … }]");
         if entry.name == SSH {
-            found.extend(values.into_iter().filter_map(|value| ssh(reader, value)));
+            found.ssh.extend(values.into_iter().filter_map(|value| ssh(reader, value)));
+        } else if entry.name == POSTGRES {
+            found.postgres.extend(values.into_iter().filter_map(|value| postgres::read(reader, value)));
         } else if LATER.contains(&entry.name) {
             reader.note(entry.at, format!("{:?} is not used yet", entry.name));
         } else if entry.name.starts_with("sallyport.dev/") {
@@ -74,7 +84,7 @@ fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
 }
 
 /// `{}` and `true` allow, `false` and absence deny.
-fn switch(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> bool {
+pub(super) fn switch(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> bool {
     match fields.get(name) {
         None => false,
         Some(value @ Value::Object(_)) => reader.fields(value, &format!("{name:?}"), &[]).is_some(),
@@ -110,7 +120,7 @@ fn sftp(reader: &mut Reader<'_>, fields: &Fields<'_>) -> SftpRule {
     SftpRule { download: allowed(download), upload: allowed(upload) }
 }
 
-fn limit(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<std::time::Duration> {
+pub(super) fn limit(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<std::time::Duration> {
     let expected = "a time, such as \"30m\" or \"8h\"";
     let lit = reader.string(fields.get(name)?, expected)?;
     let found = duration::parse(&lit.value).filter(|time| !time.is_zero());
@@ -120,7 +130,7 @@ fn limit(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<std
     found
 }
 
-fn recording(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<RecordingRule> {
+pub(super) fn recording(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<RecordingRule> {
     let lit = reader.string(value, "\"required\", \"bestEffort\" or \"off\"")?;
     match lit.value.as_ref() {
         "required" => Some(RecordingRule::Required),
@@ -134,9 +144,9 @@ fn recording(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<RecordingRule
     }
 }
 
-type Check = fn(&str) -> bool;
+pub(super) type Check = fn(&str) -> bool;
 
-fn checked(reader: &mut Reader<'_>, value: &Value<'_>, check: Check, expected: &str) -> Vec<String> {
+pub(super) fn checked(reader: &mut Reader<'_>, value: &Value<'_>, check: Check, expected: &str) -> Vec<String> {
     let keep = |lit: &StringLit<'_>, reader: &mut Reader<'_>| {
         if check(&lit.value) {
             return Some(lit.value.to_string());
@@ -166,9 +176,11 @@ fn is_forward(text: &str) -> bool {
 
 const SSH: &str = "sallyport.dev/cap/ssh";
 
-const OURS: [&str; 3] = [SSH, "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"];
+const POSTGRES: &str = "sallyport.dev/cap/postgres";
 
-const LATER: [&str; 3] = ["tailscale.com/cap/kubernetes", "sallyport.dev/cap/postgres", "sallyport.dev/cap/kubernetes"];
+const OURS: [&str; 3] = [SSH, POSTGRES, "sallyport.dev/cap/kubernetes"];
+
+const LATER: [&str; 2] = ["tailscale.com/cap/kubernetes", "sallyport.dev/cap/kubernetes"];
 
 const KEYS: [&str; 13] = [
     "accounts",

@@ -3,6 +3,7 @@
 mod capability;
 mod definitions;
 mod network;
+mod postgres;
 mod selectors;
 mod ssh;
 mod tests;

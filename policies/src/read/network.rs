@@ -6,7 +6,7 @@ use jsonc_parser::ast::{StringLit, Value};
 use jsonc_parser::common::Ranged;
 
 use crate::reader::{Fields, Reader, quote};
-use crate::rules::{CapabilityRule, NetworkRule, Reach, Rules};
+use crate::rules::{CapabilityRule, NetworkRule, PostgresRule, Reach, Rules};
 use crate::selector::Destination;
 use crate::traffic::{Protocol, Traffic};
 
@@ -133,7 +133,17 @@ fn grant(reader: &mut Reader<'_>, definitions: &Definitions, value: &Value<'_>, 
     }
     let location = reader.location(value.range(), name);
     if let Some(app) = rule.get("app") {
-        rules.capabilities.extend(capability::read(reader, app).into_iter().map(|value| CapabilityRule {
+        let app = capability::read(reader, app);
+        rules.postgres.extend(app.postgres.into_iter().map(|value| PostgresRule {
+            location: location.clone(),
+            from: Arc::clone(&from),
+            destinations: Arc::clone(&destinations),
+            roles: value.roles,
+            databases: value.databases,
+            recording: value.recording,
+            capability: value.capability,
+        }));
+        rules.capabilities.extend(app.ssh.into_iter().map(|value| CapabilityRule {
             location: location.clone(),
             from: Arc::clone(&from),
             destinations: Arc::clone(&destinations),

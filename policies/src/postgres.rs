@@ -1,0 +1,414 @@
+//! What a caller may do inside a database session: the capability `sallyport.dev/cap/postgres`.
+//!
+//! It stands in the `app` of a grant. PostgreSQL has no section of its own as `ssh` has: a network rule opens the port, and
+//! a capability that names both the role and the database lets the caller in. What is missing denies.
+//! ```jsonc
+//! "app": { "sallyport.dev/cap/postgres": [{
+//!   "roles": ["analyst", "app_*"],           // who to become; also "localpart:*@example.com", the caller's own name
+//!   "databases": ["orders", "orders_*"],     // where
+//!   "statements": ["read", "copy", "set"],   // kinds, and statements by name; see below
+//!   "functions": { "allow": ["st_*", "app.total"], "deny": ["pg_sleep"] },
+//!   "readOnly": true,                        // the session stays read-only, whatever it says
+//!   "maxRows": 10000, "maxBytes": "100MB",   // of one statement's result
+//!   "maxDuration": "8h", "idleTimeout": "30m",
+//!   "parameters": "hide",                    // values bound to statements: "record" or "hide"
+//!   "replication": {},                       // replication connections
+//!   "memberOf": ["readers"],                 // what a role that is made just in time belongs to
+//!   "recording": "required",                 // "required", "bestEffort" or "off"
+//! }] }
+//! ```
+//! **Statements.** A kind stands for many, as pgaudit sorts them: `read` (SELECT, VALUES, TABLE, SHOW, EXPLAIN, cursors),
+//! `write` (INSERT, UPDATE, DELETE, MERGE, TRUNCATE, row locks, sequences), `ddl` (CREATE, ALTER, DROP, COMMENT, REFRESH,
+//! REINDEX …), `role` (GRANT, REVOKE and whatever makes roles). Everything else, and any statement by itself, has its name in
+//! small letters: `insert`, `create index`, `copy`, `call`, `do`, `vacuum`, `listen`, `set`, `lock` …; [`StatementRule::NAMES`]
+//! lists them. `any` is everything, what cannot be judged included. Beginning and ending transactions, and settings that only
+//! change how things look, need no leave.
+//!
+//! Several that apply add up: rights are united, and of limits the strictest holds (a function that one denies is denied, and
+//! one `readOnly` or `"parameters": "hide"` is enough).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::pattern;
+
+/// What one database session may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresCapability {
+    /// Which statements.
+    pub statements: StatementRule,
+    /// Which functions, besides those that are known to change nothing.
+    pub functions: FunctionRule,
+    /// Whether the rule wants the session read-only. See [`PostgresCapability::is_read_only`].
+    pub read_only: bool,
+    /// Most rows of one statement's result.
+    pub max_rows: Option<u64>,
+    /// Most bytes of one statement's result, as they go over the wire.
+    pub max_bytes: Option<u64>,
+    /// The longest that a session may last.
+    pub max_duration: Option<Duration>,
+    /// The longest that a session may stay silent.
+    pub idle_timeout: Option<Duration>,
+    /// What becomes of bound values in the recording.
+    pub parameters: ParameterRule,
+    /// Replication connections, and the commands on them.
+    pub replication: bool,
+    /// Roles that a role made just in time belongs to.
+    pub member_of: Vec<String>,
+}
+
+impl PostgresCapability {
+    /// No right at all: where capabilities begin to add up.
+    pub(crate) fn nothing() -> Self {
+        PostgresCapability {
+            statements: StatementRule::default(),
+            functions: FunctionRule::default(),
+            read_only: false,
+            max_rows: None,
+            max_bytes: None,
+            max_duration: None,
+            idle_timeout: None,
+            parameters: ParameterRule::Record,
+            replication: false,
+            member_of: Vec::new(),
+        }
+    }
+
+    /// Adds another capability's rights, and keeps the stricter of the limits.
+    pub(crate) fn add(&mut self, other: &PostgresCapability) {
+        self.statements.any |= other.statements.any;
+        unite(&mut self.statements.kinds, &other.statements.kinds);
+        unite(&mut self.statements.names, &other.statements.names);
+        unite(&mut self.functions.allow, &other.functions.allow);
+        unite(&mut self.functions.deny, &other.functions.deny);
+        self.read_only |= other.read_only;
+        self.max_rows = stricter(self.max_rows, other.max_rows);
+        self.max_bytes = stricter(self.max_bytes, other.max_bytes);
+        self.max_duration = stricter(self.max_duration, other.max_duration);
+        self.idle_timeout = stricter(self.idle_timeout, other.idle_timeout);
+        self.parameters = self.parameters.max(other.parameters);
+        self.replication |= other.replication;
+        unite(&mut self.member_of, &other.member_of);
+    }
+
+    /// Whether the broker has to have the server keep the session read-only (`default_transaction_read_only`): the rule wants
+    /// it, or allows nothing that writes. The server sees through views, rules and functions, which a look at a statement
+    /// cannot.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || !self.statements.may_write()
+    }
+
+    /// What it comes to, a line a fact, for `explain`.
+    pub fn facts(&self) -> Vec<String> {
+        let mut facts = vec![format!("may run {}", self.statements)];
+        let mut fact = |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name} {value}")));
+        let listed = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+        let seconds = |time: Duration| format!("{} s", time.as_secs());
+        fact("may call", listed(&self.functions.allow));
+        fact("may not call", listed(&self.functions.deny));
+        fact("is", self.is_read_only().then(|| "read-only".to_owned()));
+        fact("rows at most", self.max_rows.map(|count| count.to_string()));
+        fact("bytes at most", self.max_bytes.map(|count| count.to_string()));
+        fact("lasts at most", self.max_duration.map(seconds));
+        fact("idle at most", self.idle_timeout.map(seconds));
+        fact("parameters are", (self.parameters == ParameterRule::Hide).then(|| "not recorded".to_owned()));
+        fact("may", self.replication.then(|| "replicate".to_owned()));
+        fact("member of", listed(&self.member_of));
+        facts
+    }
+
+    /// Whether no statement has to be looked at: everything is allowed, and no limit depends on what a statement is.
+    pub fn allows_everything(&self) -> bool {
+        self.statements.any && !self.read_only && self.functions.deny.is_empty()
+    }
+}
+
+/// Which statements may be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatementRule {
+    /// Everything, what cannot be judged included.
+    pub any: bool,
+    /// Whole kinds.
+    pub kinds: Vec<StatementKind>,
+    /// Statements by name, each one of [`StatementRule::NAMES`].
+    pub names: Vec<String>,
+}
+
+/// A kind of statements, as pgaudit sorts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StatementKind {
+    /// `read`
+    Read,
+    /// `write`
+    Write,
+    /// `ddl`
+    Ddl,
+    /// `role`
+    Role,
+}
+
+impl StatementKind {
+    /// The word in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StatementKind::Read => "read",
+            StatementKind::Write => "write",
+            StatementKind::Ddl => "ddl",
+            StatementKind::Role => "role",
+        }
+    }
+}
+
+impl StatementRule {
+    /// The names that a rule may use, and the kind that each belongs to. `create`, `alter` and `drop` stand for all objects.
+    pub const NAMES: &'static [(&'static str, Option<StatementKind>)] = NAMES;
+
+    /// Whether a statement of this name may be run.
+    pub fn allows(&self, name: &str) -> bool {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        let by_kind = known.and_then(|(_, kind)| *kind).is_some_and(|kind| self.kinds.contains(&kind));
+        let all_objects = known.is_some_and(|(_, kind)| *kind == Some(StatementKind::Ddl))
+            && name.split_once(' ').is_some_and(|(verb, _)| self.names.iter().any(|one| one == verb));
+        self.any || by_kind || all_objects || self.names.iter().any(|one| one == name)
+    }
+
+    /// Whether anything may be run that changes more than the session.
+    pub fn may_write(&self) -> bool {
+        let writes = |name: &String| !HARMLESS_BY_NAME.contains(&name.as_str());
+        self.any || self.kinds.iter().any(|kind| *kind != StatementKind::Read) || self.names.iter().any(writes)
+    }
+}
+
+impl fmt::Display for StatementRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let any = self.any.then_some("any");
+        let kinds = self.kinds.iter().map(|kind| kind.as_str());
+        let words: Vec<&str> = any.into_iter().chain(kinds).chain(self.names.iter().map(String::as_str)).collect();
+        if words.is_empty() { f.write_str("nothing") } else { f.write_str(&words.join(", ")) }
+    }
+}
+
+/// Which functions may be called, besides those that are known to change nothing. A pattern may have `*` and `?`; with a
+/// schema it covers the call that names that schema, without one the call without a schema or with `pg_catalog`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FunctionRule {
+    /// These as well.
+    pub allow: Vec<String>,
+    /// Never these, whatever else allows them; without a schema, in whatever schema they are.
+    pub deny: Vec<String>,
+}
+
+impl FunctionRule {
+    /// Whether a rule allows this call, its name in small letters as PostgreSQL folds it.
+    pub fn allows(&self, schema: Option<&str>, name: &str) -> bool {
+        let plain = matches!(schema, None | Some("pg_catalog"));
+        self.allow.iter().any(|pattern| match pattern.rsplit_once('.') {
+            Some((of, bare)) => {
+                schema.is_some_and(|schema| pattern::matches(of, schema)) && pattern::matches(bare, name)
+            }
+            None => plain && pattern::matches(pattern, name),
+        })
+    }
+
+    /// Whether a rule denies this call. A call without a schema may be to any schema's.
+    pub fn denies(&self, schema: Option<&str>, name: &str) -> bool {
+        self.deny.iter().any(|pattern| match pattern.rsplit_once('.') {
+            Some((of, bare)) => {
+                pattern::matches(bare, name) && schema.is_none_or(|schema| pattern::matches(of, schema))
+            }
+            None => pattern::matches(pattern, name),
+        })
+    }
+}
+
+/// What becomes of bound values in the recording, from the mildest to the strictest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParameterRule {
+    /// They are recorded.
+    Record,
+    /// Only how many there were and how long each was.
+    Hide,
+}
+
+fn unite<T: Clone + PartialEq>(mine: &mut Vec<T>, theirs: &[T]) {
+    for one in theirs {
+        if !mine.contains(one) {
+            mine.push(one.clone());
+        }
+    }
+}
+
+fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.into_iter().chain(other).min()
+}
+
+/// Statements that a rule may allow by name and that change nothing but the session.
+const HARMLESS_BY_NAME: [&str; 13] = [
+    "select",
+    "show",
+    "explain",
+    "declare",
+    "fetch",
+    "prepare",
+    "deallocate",
+    "discard",
+    "set",
+    "listen",
+    "notify",
+    "unlisten",
+    "copy",
+];
+
+use StatementKind::{Ddl, Read, Role, Write};
+
+const NAMES: &[(&str, Option<StatementKind>)] = &[
+    ("select", Some(Read)),
+    ("show", Some(Read)),
+    ("explain", Some(Read)),
+    ("declare", Some(Read)),
+    ("fetch", Some(Read)),
+    ("prepare", Some(Read)),
+    ("deallocate", Some(Read)),
+    ("discard", Some(Read)),
+    ("insert", Some(Write)),
+    ("update", Some(Write)),
+    ("delete", Some(Write)),
+    ("merge", Some(Write)),
+    ("truncate", Some(Write)),
+    ("select for update", Some(Write)),
+    ("nextval", Some(Write)),
+    ("large object", Some(Write)),
+    ("create", Some(Ddl)),
+    ("alter", Some(Ddl)),
+    ("drop", Some(Ddl)),
+    ("create table", Some(Ddl)),
+    ("create index", Some(Ddl)),
+    ("create view", Some(Ddl)),
+    ("create materialized view", Some(Ddl)),
+    ("create sequence", Some(Ddl)),
+    ("create schema", Some(Ddl)),
+    ("create database", Some(Ddl)),
+    ("create function", Some(Ddl)),
+    ("create trigger", Some(Ddl)),
+    ("create type", Some(Ddl)),
+    ("create extension", Some(Ddl)),
+    ("create policy", Some(Ddl)),
+    ("create other", Some(Ddl)),
+    ("alter table", Some(Ddl)),
+    ("alter index", Some(Ddl)),
+    ("alter view", Some(Ddl)),
+    ("alter sequence", Some(Ddl)),
+    ("alter database", Some(Ddl)),
+    ("alter function", Some(Ddl)),
+    ("alter other", Some(Ddl)),
+    ("drop table", Some(Ddl)),
+    ("drop index", Some(Ddl)),
+    ("drop view", Some(Ddl)),
+    ("drop materialized view", Some(Ddl)),
+    ("drop sequence", Some(Ddl)),
+    ("drop schema", Some(Ddl)),
+    ("drop database", Some(Ddl)),
+    ("drop function", Some(Ddl)),
+    ("drop other", Some(Ddl)),
+    ("comment", Some(Ddl)),
+    ("reindex", Some(Ddl)),
+    ("refresh", Some(Ddl)),
+    ("security label", Some(Ddl)),
+    ("import foreign schema", Some(Ddl)),
+    ("grant", Some(Role)),
+    ("revoke", Some(Role)),
+    ("create role", Some(Role)),
+    ("alter role", Some(Role)),
+    ("drop role", Some(Role)),
+    ("alter default privileges", Some(Role)),
+    ("reassign owned", Some(Role)),
+    ("drop owned", Some(Role)),
+    ("set role", None),
+    ("set", None),
+    ("copy", None),
+    ("copy file", None),
+    ("copy program", None),
+    ("call", None),
+    ("do", None),
+    ("vacuum", None),
+    ("analyze", None),
+    ("cluster", None),
+    ("lock", None),
+    ("listen", None),
+    ("notify", None),
+    ("unlisten", None),
+    ("prepare transaction", None),
+    ("alter system", None),
+    ("checkpoint", None),
+    ("load", None),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statements(kinds: &[StatementKind], names: &[&str]) -> StatementRule {
+        StatementRule {
+            any: false,
+            kinds: kinds.to_vec(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn kinds_and_names_allow_just_what_they_stand_for() {
+        for (rule, name, expected) in [
+            (statements(&[Read], &[]), "select", true),
+            (statements(&[Read], &[]), "insert", false),
+            (statements(&[Read], &[]), "copy", false),
+            (statements(&[Write], &[]), "insert", true),
+            (statements(&[Write], &[]), "select", false),
+            (statements(&[Ddl], &[]), "create index", true),
+            (statements(&[Ddl], &[]), "grant", false),
+            (statements(&[], &["insert"]), "insert", true),
+            (statements(&[], &["insert"]), "update", false),
+            (statements(&[], &["create"]), "create table", true),
+            (statements(&[], &["create"]), "create role", false),
+            (statements(&[], &["create index"]), "create table", false),
+            (statements(&[], &["copy"]), "copy program", false),
+            (statements(&[Read, Write, Ddl, Role], &[]), "copy file", false),
+            (StatementRule { any: true, ..StatementRule::default() }, "alter system", true),
+        ] {
+            assert_eq!(rule.allows(name), expected, "{name} by {rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_may_write_nothing_is_read_only() {
+        for (rule, expected) in [
+            (statements(&[Read], &["copy", "set", "listen"]), true),
+            (statements(&[Read], &["insert"]), false),
+            (statements(&[Read, Write], &[]), false),
+            (statements(&[], &["vacuum"]), false),
+            (StatementRule { any: true, ..StatementRule::default() }, false),
+        ] {
+            let capability = PostgresCapability { statements: rule.clone(), ..PostgresCapability::nothing() };
+            assert_eq!(capability.is_read_only(), expected, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn functions_are_named_with_or_without_their_schema() {
+        let rule = FunctionRule {
+            allow: vec!["st_*".into(), "app.total".into()],
+            deny: vec!["pg_sleep".into(), "app.secret".into()],
+        };
+        for (schema, name, allowed, denied) in [
+            (None, "st_area", true, false),
+            (Some("pg_catalog"), "st_area", true, false),
+            (Some("evil"), "st_area", false, false),
+            (Some("app"), "total", true, false),
+            (None, "total", false, false),
+            (Some("any"), "pg_sleep", false, true),
+            (None, "secret", false, true),
+            (Some("other"), "secret", false, false),
+        ] {
+            assert_eq!((rule.allows(schema, name), rule.denies(schema, name)), (allowed, denied), "{schema:?}.{name}");
+        }
+    }
+}
