@@ -1,5 +1,6 @@
 //! A network namespace of `ip netns`, with the files that `ip netns exec` lays over `/etc`: own accounts, own resolver.
 
+use crate::process::cpu_seconds;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -106,6 +107,19 @@ impl Namespace {
         })
     }
 
+    /// Does `work` inside this namespace and comes back: commands that it starts run here, with no `ip` around them.
+    ///
+    /// # Panics
+    /// When the namespace cannot be entered, or `work` panics.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let handle = std::fs::File::open(Path::new("/run/netns").join(&self.name)).unwrap();
+        let inside = || {
+            nix::sched::setns(handle, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
     /// CPU seconds that the processes inside have used so far, those that ended not included.
     ///
     /// # Panics
@@ -113,8 +127,7 @@ impl Namespace {
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
         let output = Command::new("ip").args(["netns", "pids", &self.name]).output().unwrap();
-        let ticks = String::from_utf8_lossy(&output.stdout).split_whitespace().map(cpu_ticks).sum::<u32>();
-        f64::from(ticks) / 100.0
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(cpu_seconds).sum()
     }
 
     fn etc(&self) -> PathBuf {
@@ -132,13 +145,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         remove(&self.name);
     }
-}
-
-/// User and system time of a process in ticks of 10 ms (proc(5): fields 14 and 15 of `stat`).
-fn cpu_ticks(pid: &str) -> u32 {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum()
 }
 
 /// Removes what an earlier run left when it was killed: the namespaces whose maker is gone.

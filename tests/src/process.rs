@@ -66,6 +66,12 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a live process has a VmRSS");
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+
+    /// CPU seconds that it has used so far, its children not included.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(&self.id().to_string())
+    }
 }
 
 impl Drop for Process {
@@ -161,6 +167,14 @@ impl Drop for Talk {
         let _ended_already = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// User and system time of a process in seconds (proc(5): fields 14 and 15 of `stat`, in ticks of 10 ms).
+pub(crate) fn cpu_seconds(id: &str) -> f64 {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(id).join("stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok());
+    f64::from(ticks.sum::<u32>()) / 100.0
 }
 
 fn gather(mut from: impl std::io::Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) {

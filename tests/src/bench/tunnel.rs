@@ -15,21 +15,22 @@ struct Ways {
 
 pub(crate) fn figures() -> Vec<Figure> {
     let ways = Ways::new(POLICY.to_owned());
-    let bulk_down = alternate(|| [ways.down(&ways.direct())], || [ways.down(&ways.through())]);
-    let bulk_up = alternate(|| [ways.up(&ways.direct())], || [ways.up(&ways.through())]);
-    let first = alternate(|| [ways.login(&ways.direct())], || [ways.login(&ways.through())]);
+    let bulk_down = alternate(ROUNDS, || [ways.down(&ways.direct())], || [ways.down(&ways.through())]);
+    let bulk_up = alternate(ROUNDS, || [ways.up(&ways.direct())], || [ways.up(&ways.through())]);
+    let first = alternate(ROUNDS, || [ways.login(&ways.direct())], || [ways.login(&ways.through())]);
     let idle = ways.idle_session();
     let rule = r#""app": { "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {}, "recording": "off" }] }"#;
     let unrecorded = Ways::new(POLICY.replace("\"ip\": [\"tcp:22\"] }", &format!("\"ip\": [\"tcp:22\"], {rule} }}")));
-    let recording = alternate(|| [unrecorded.down(&unrecorded.through())], || [ways.down(&ways.through())]);
-    let figure = |name, unit, direct, ours, goal| Figure { name, unit, direct, ours, goal, runs: ROUNDS };
-    let beside = |name, unit, (direct, ours): (f64, f64), goal| figure(name, unit, Some(direct), ours, goal);
+    let recording = alternate(ROUNDS, || [unrecorded.down(&unrecorded.through())], || [ways.down(&ways.through())]);
+    let figure =
+        |name: &str, unit, direct, ours, goal| Figure { name: name.to_owned(), unit, direct, ours, goal, runs: ROUNDS };
+    let beside = |name: &str, unit, (direct, ours): (f64, f64), goal| figure(name, unit, Some(direct), ours, goal);
     vec![
         beside("ssh download, tunnel and gateway beside plain loopback", "MB/s", bulk_down[0], "ratio >= 0.80"),
         beside("ssh upload, tunnel and gateway beside plain loopback", "MB/s", bulk_up[0], "ratio >= 0.80"),
         beside("ssh host true, tunnel and gateway beside plain loopback", "ms", first[0], "ours <= direct + 8"),
-        figure("memory of an idle session", "MB", None, idle, "<= 0.3"),
-        beside("ssh download, recording on beside off", "MB/s", recording[0], ""),
+        figure("memory of an idle session, in the tunnel", "MB", None, idle, "<= 0.3"),
+        beside("ssh download in the tunnel, recording on beside off", "MB/s", recording[0], ""),
     ]
 }
 
