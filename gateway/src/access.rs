@@ -128,12 +128,22 @@ impl Access {
         database: &str,
     ) -> Result<PostgresPermit, Failure> {
         let world = self.world();
-        let _device = self.unchanged(&world, approach, Protocol::Postgres)?;
-        Err(Failure::Denied(format!(
-            "{} may not use {database} on {} as {role}: no rule of the policy gives roles yet",
-            approach.caller.device().owner,
-            approach.target.name
-        )))
+        let device = self.unchanged(&world, approach, Protocol::Postgres)?;
+        let grant = match world.policy.postgres(&subject(&device), &object(&approach.target), role, database) {
+            Decision::Allow(grant) => grant,
+            Decision::Deny(denial) => return Err(Failure::Denied(denial.sentence)),
+        };
+        let rules: Vec<_> = grant.capability_rules.iter().map(ToString::to_string).collect();
+        Ok(Permit {
+            caller: approach.caller.clone(),
+            target: Arc::clone(&approach.target),
+            account: grant.role,
+            rule: rules.join(", "),
+            revision: world.policy.revision().to_owned(),
+            recording: grant.recording,
+            expires: device.expires,
+            rights: PostgresRights { database: grant.database, capability: grant.capability },
+        })
     }
 
     /// Does the newest world still allow `approach`, and give at least the rights that were permitted on it? What it gives

@@ -5,6 +5,8 @@
 
 mod host;
 mod login;
+mod postgres;
+mod roots;
 
 use std::fmt;
 
@@ -15,6 +17,7 @@ use crate::state::Keys;
 
 pub use host::HostProof;
 pub use login::Credential;
+pub use postgres::{PostgresCredential, PostgresVault};
 
 /// Holds the gateway's SSH keys. Nobody else signs with them.
 pub struct Vault {

@@ -1,4 +1,4 @@
-//! Sallyport: a gateway that brokers and records SSH over WireGuard.
+//! Sallyport: a gateway that brokers and records SSH and Postgres over WireGuard.
 
 // Tests in here share their stand with the tests outside, which know this crate by its name.
 #[cfg(test)]
@@ -7,6 +7,7 @@ extern crate self as sallyport;
 pub mod access;
 pub mod addresses;
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod credentials;
 pub mod dns;
 pub mod failure;
 pub mod identity;
+pub mod postgres;
 pub mod secrets;
 pub mod serve;
 pub mod session;

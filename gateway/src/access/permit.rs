@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sallyport_policies::{RecordingRule, SshCapability};
+use sallyport_policies::{PostgresCapability, RecordingRule, SshCapability};
 
 use crate::identity::Caller;
 use crate::target::Target;
@@ -43,6 +43,7 @@ pub struct SshRights {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresRights {
     pub(super) database: String,
+    pub(super) capability: PostgresCapability,
 }
 
 /// What a permit gives, as a live session remembers it. It permits nothing itself: it is what the newest policy has to
@@ -139,6 +140,11 @@ impl PostgresPermit {
     pub fn database(&self) -> &str {
         &self.rights.database
     }
+
+    /// What may be done there.
+    pub fn capability(&self) -> &PostgresCapability {
+        &self.rights.capability
+    }
 }
 
 impl Held {
@@ -169,7 +175,9 @@ impl Rights {
             Self::Ssh(SshRights { capability, .. }) => {
                 Limits { longest: capability.max_duration, idle: capability.idle_timeout }
             }
-            Self::Postgres(_) => Limits::default(),
+            Self::Postgres(PostgresRights { capability, .. }) => {
+                Limits { longest: capability.max_duration, idle: capability.idle_timeout }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The gateway's own keys: made at the first start, kept in files that only their owner can read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::folder::{make_private, write_new};
 use super::{Folder, StateError};
+use crate::authority::Authority;
 use crate::secrets;
 
 /// Everything that the gateway proves itself with.
@@ -24,6 +26,10 @@ pub struct Keys {
     pub host_ca: SshKey,
     /// The host key that the gateway shows to callers.
     pub host: SshKey,
+    /// Certifies the gateway as the targets that callers reach over TLS.
+    pub tls_ca: Arc<Authority>,
+    /// Certifies the gateway as a role to database servers.
+    pub database_ca: Arc<Authority>,
     /// Seals recordings.
     pub recording: SigningKey,
 }
@@ -43,6 +49,8 @@ impl Keys {
             user_ca: ssh(&keys.join("ssh_user_ca"), "sallyport user CA")?,
             host_ca: ssh(&keys.join("ssh_host_ca"), "sallyport host CA")?,
             host: ssh(&keys.join("ssh_host_ed25519"), "sallyport")?,
+            tls_ca: authority(&keys.join("tls_ca.pem"), "sallyport TLS CA")?,
+            database_ca: authority(&keys.join("database_ca.pem"), "sallyport database CA")?,
             recording: key(&keys.join("recording.pem"), new_recording, |text| {
                 SigningKey::from_pkcs8_pem(text).map_err(|e| e.to_string())
             })?,
@@ -77,6 +85,11 @@ fn ssh(path: &Path, comment: &str) -> Result<SshKey, StateError> {
         key.to_openssh(LineEnding::LF).map_err(|e| e.to_string())
     };
     key(path, make, |text| SshKey::from_openssh(text).map_err(|e| e.to_string()))
+}
+
+fn authority(path: &Path, name: &str) -> Result<Arc<Authority>, StateError> {
+    let make = || Authority::generate(name).map_err(|e| e.to_string());
+    key(path, make, |text| Authority::read(name, text).map(Arc::new))
 }
 
 fn new_wireguard() -> Result<Zeroizing<String>, String> {

@@ -1,0 +1,3 @@
+//! The Postgres broker: so far the bytes of its protocol.
+
+pub mod wire;
