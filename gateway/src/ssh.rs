@@ -8,6 +8,7 @@
 mod algorithms;
 mod answers;
 mod authorize;
+mod files;
 mod greet;
 mod observe;
 mod reach;

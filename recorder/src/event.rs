@@ -103,6 +103,69 @@ pub enum Event {
         /// Number of the channel.
         channel: u32,
     },
+    /// A file was opened over SFTP, or announced by scp, and is done with.
+    File {
+        /// Number of the channel.
+        channel: u32,
+        /// Its path as the client gave it; bytes that are not UTF-8 are replaced by U+FFFD. For scp the path or paths of
+        /// its command line.
+        path: String,
+        /// Its name as scp's sending end gave it, after the folders that it is in; scp's far end decides by itself whether
+        /// `path` is the file or a folder for it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        name: String,
+        /// Which way it was opened for.
+        direction: Direction,
+        /// Bytes that the target gave.
+        read: u64,
+        /// Bytes that the target confirmed to have taken.
+        written: u64,
+        /// Bytes that were sent to the target and that it never answered for.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        unconfirmed: u64,
+        /// Its size, where the protocol says it beforehand, as scp does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// Microseconds from its opening to its closing.
+        took_us: u64,
+        /// How it went.
+        result: FileResult,
+        /// What went wrong first, in the target's words where it has any.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
+    },
+    /// Something else than its content was asked of a file or folder, and the target answered.
+    FileChange {
+        /// Number of the channel.
+        channel: u32,
+        /// `open` (only where it failed), `remove`, `rename`, `mkdir`, `rmdir`, `attributes`, `symlink`, `link`, `sync`,
+        /// `copy`, or `unknown` for a request that the gateway does not know.
+        action: String,
+        /// What it was asked of: the old path of a rename, the source of a link or copy; of an unknown request its name.
+        path: String,
+        /// The new path of a rename, a link or a copy; what a symlink points to.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        to: String,
+        /// What was asked for: `size 0, mode 0644`, `read, write`, …
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+        /// How it went.
+        result: FileResult,
+        /// What went wrong, in the target's words where it has any.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
+    },
+    /// How often a channel's SFTP client only looked; written once, at the channel's end.
+    FileLooks {
+        /// Number of the channel.
+        channel: u32,
+        /// Folders that were listed.
+        folders: u64,
+        /// Questions about files: stat, realpath, readlink, statvfs, …
+        questions: u64,
+        /// How many of these failed, most often because there was no such file.
+        failed: u64,
+    },
     /// The client's window changed its size.
     Window {
         /// Number of the channel.
@@ -181,6 +244,46 @@ pub enum Event {
     /// Written by a later version than this one.
     #[serde(other)]
     Unknown,
+}
+
+/// Which way a file goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the target to the caller.
+    Download,
+    /// From the caller to the target.
+    Upload,
+    /// Opened for both.
+    Both,
+}
+
+/// How something about a file went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileResult {
+    /// The target said yes to all of it.
+    Ok,
+    /// The target, or the sending end, said that something failed.
+    Failed,
+    /// The channel ended before the file was closed, or before the target had answered.
+    CutOff,
+}
+
+impl FileResult {
+    /// The word in the JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::CutOff => "cut_off",
+        }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How a session ended.

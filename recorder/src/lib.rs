@@ -30,7 +30,7 @@ mod writer;
 
 pub use cast::{CastHeader, TerminalHeader};
 pub use error::RecorderError;
-pub use event::{End, Event, Outcome};
+pub use event::{Direction, End, Event, FileResult, Outcome};
 pub use hash::{Hash, NotAHash};
 pub use id::{NotASessionId, SessionId};
 pub use manifest::{

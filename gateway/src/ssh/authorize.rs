@@ -2,6 +2,7 @@
 
 use sallyport_policies::{ExecRule, wildcard_matches};
 
+use super::files::ScpCommand;
 use crate::access::SshPermit;
 
 /// Leave to pass on the one request that it was made for.
@@ -18,6 +19,8 @@ pub(super) enum Request<'a> {
     Shell,
     /// A command line.
     Exec(&'a [u8]),
+    /// scp's far end: files one way, whether or not commands may be run.
+    Scp(&'a ScpCommand),
     /// A subsystem, by name.
     Subsystem(&'a str),
     /// An environment variable, with its size and how many came before it.
@@ -60,6 +63,50 @@ impl Forward {
     }
 }
 
+/// What a request does with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileUse {
+    /// It looks at names and attributes, or ends something.
+    Look,
+    /// It brings a file's content to the caller.
+    Download,
+    /// It changes what is on the target.
+    Upload,
+    /// It does, or may do, both.
+    Both,
+}
+
+/// What a permit gives on a channel that carries files, for each of its requests to be held against.
+#[derive(Debug, Clone)]
+pub(super) struct FileRule {
+    download: bool,
+    upload: bool,
+    place: String,
+}
+
+impl FileRule {
+    /// The files of a permit.
+    pub(super) fn of(permit: &SshPermit) -> Self {
+        let sftp = permit.capability().sftp;
+        Self { download: sftp.download, upload: sftp.upload, place: missing(permit) }
+    }
+
+    /// Decides whether files may be used in this way.
+    ///
+    /// # Errors
+    /// Why not, as a sentence for the caller.
+    pub(super) fn judge(&self, usage: FileUse) -> Result<(), String> {
+        let what = match usage {
+            FileUse::Look if self.download || self.upload => return Ok(()),
+            FileUse::Look => "file transfer",
+            FileUse::Download | FileUse::Both if !self.download => "downloading files",
+            FileUse::Upload | FileUse::Both if !self.upload => "uploading or changing files",
+            FileUse::Download | FileUse::Upload | FileUse::Both => return Ok(()),
+        };
+        Err(format!("{what}{}", self.place))
+    }
+}
+
 /// Why a forward is refused: none is passed on in this version.
 pub(super) fn forward(forward: Forward, target: &str) -> String {
     let what = match forward {
@@ -79,23 +126,22 @@ pub(super) fn forward(forward: Forward, target: &str) -> String {
 pub(super) fn authorize(permit: &SshPermit, request: Request<'_>) -> Result<ChannelPermit, String> {
     let capability = permit.capability();
     let target = &permit.target().name;
-    let account = permit.account();
-    let missing =
-        |what: &str| format!("{what} on {target} as {account} is not allowed: {} does not give it", permit.rule());
-    let files = capability.sftp.download && capability.sftp.upload;
+    let missing = |what: &str| format!("{what}{}", missing(permit));
+    let files = FileRule::of(permit);
     let allowed = match request {
         Request::Pty | Request::Signal | Request::Window => Ok(()),
         Request::Shell => capability.shell.then_some(()).ok_or_else(|| missing("a shell")),
         Request::Exec(command) if command.len() > MAX_COMMAND => {
             Err(format!("a command of more than {MAX_COMMAND} bytes is not passed on: it could not be recorded whole"))
         }
-        Request::Exec(command) if is_scp(command) && !files => Err(missing("scp in both directions")),
+        Request::Scp(command) => files.judge(if command.uploads() { FileUse::Upload } else { FileUse::Download }),
         Request::Exec(command) => match (&capability.exec, std::str::from_utf8(command)) {
             (ExecRule::Any, _) => Ok(()),
             (rule, Ok(text)) if rule.allows(text) => Ok(()),
             _ => Err(missing("this command")),
         },
-        Request::Subsystem(SFTP) => files.then_some(()).ok_or_else(|| missing("sftp in both directions")),
+        // Each of its requests is judged again.
+        Request::Subsystem(SFTP) => files.judge(FileUse::Look),
         Request::Subsystem(name) => {
             let listed = capability.subsystems.iter().any(|one| one == name);
             listed.then_some(()).ok_or_else(|| missing(&format!("the subsystem {name:?}")))
@@ -111,12 +157,9 @@ pub(super) fn authorize(permit: &SshPermit, request: Request<'_>) -> Result<Chan
     allowed.map(ChannelPermit)
 }
 
-/// Whether a command line is scp's own other end (`scp -t`, `scp -f`).
-fn is_scp(command: &[u8]) -> bool {
-    let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let program = words.next().and_then(|word| word.rsplit(|byte| *byte == b'/').next());
-    let far_end = |word: &[u8]| word.starts_with(b"-") && word.iter().any(|flag| matches!(flag, b't' | b'f'));
-    program == Some(b"scp") && words.take_while(|word| word.starts_with(b"-")).any(far_end)
+/// The end of a sentence about something that a permit does not give.
+fn missing(permit: &SshPermit) -> String {
+    format!(" on {} as {} is not allowed: {} does not give it", permit.target().name, permit.account(), permit.rule())
 }
 
 /// The subsystem of file transfer (draft-ietf-secsh-filexfer).
@@ -128,21 +171,31 @@ const MAX_VARIABLE: usize = 32 * 1024;
 /// Environment variables of one channel; OpenSSH's sshd takes 1,024, its client sends a handful.
 const MAX_VARIABLES: usize = 128;
 
+#[cfg(any(test, fuzzing))]
+impl FileRule {
+    /// A rule for tests of what is held against it.
+    pub(super) fn giving(download: bool, upload: bool) -> Self {
+        Self { download, upload, place: " is not allowed".to_owned() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn knows_scp_by_its_far_end() {
-        for (command, scp) in [
-            ("scp -t /tmp", true),
-            ("/usr/bin/scp -v -r -f file", true),
-            ("scp -pt -- x", true),
-            ("scp a b:c", false),
-            ("echo scp -t", false),
-            ("", false),
+    fn uploads_and_downloads_are_allowed_apart() {
+        use FileUse::{Both, Download, Look, Upload};
+        for (download, upload, allowed) in [
+            (false, false, &[][..]),
+            (true, false, &[Look, Download][..]),
+            (false, true, &[Look, Upload][..]),
+            (true, true, &[Look, Download, Upload, Both][..]),
         ] {
-            assert_eq!(is_scp(command.as_bytes()), scp, "{command}");
+            for usage in [Look, Download, Upload, Both] {
+                let judged = FileRule::giving(download, upload).judge(usage);
+                assert_eq!(judged.is_ok(), allowed.contains(&usage), "{download} {upload} {usage:?}");
+            }
         }
     }
 }
