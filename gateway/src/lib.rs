@@ -14,6 +14,8 @@ pub mod config;
 pub mod credentials;
 pub mod dns;
 pub mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod identity;
 pub mod postgres;
 pub mod secrets;

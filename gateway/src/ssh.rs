@@ -28,6 +28,8 @@ use crate::failure::Failure;
 use crate::session::Session;
 
 pub use crate::credentials::Vault;
+#[cfg(fuzzing)]
+pub(crate) use files::fuzzing;
 pub use greet::Greeting;
 pub use refuse::decline;
 
@@ -76,7 +78,11 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
         }
     };
     channels.close();
-    let _ = timeout(relay::LINGER, channels.wait()).await;
+    if timeout(relay::LINGER, channels.wait()).await.is_err() {
+        // A target that is slow to close its end must not keep what was cut off from being written down.
+        farewell.say("the client has gone");
+        let _ = timeout(relay::LINGER, channels.wait()).await;
+    }
     relays.leave().await;
     match result {
         Ok(None) => Ok(()),

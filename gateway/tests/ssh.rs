@@ -12,6 +12,8 @@
 
 #[path = "middle/door.rs"]
 mod door;
+#[path = "ssh/files.rs"]
+mod files;
 mod middle;
 
 use std::path::Path;

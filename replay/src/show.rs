@@ -51,6 +51,19 @@ pub struct Channel {
     pub sent: u64,
     /// Bytes to the caller.
     pub received: u64,
+    /// What was done with files, in the order of time, the first of it.
+    pub files: Vec<FileLine>,
+    /// How many more there were.
+    pub more_files: usize,
+}
+
+/// One file that was sent, or another thing that was done to one.
+#[derive(Debug, Serialize)]
+pub struct FileLine {
+    /// When it was over, since the start.
+    pub at_ms: u64,
+    /// What.
+    pub what: String,
 }
 
 /// A refusal or a gap.
@@ -64,6 +77,9 @@ pub struct Incident {
 
 /// Channels and incidents listed, each; a client can make as many as it likes.
 const MOST: usize = 1000;
+
+/// Files listed of each channel.
+const MOST_FILES: usize = 100;
 
 impl Summary {
     /// Reads the manifest and the timeline.
@@ -126,6 +142,11 @@ impl Summary {
             Event::ExitSignal { channel, signal, .. } => {
                 self.change(channel, |of| of.exit = Some(format!("signal {signal}")));
             }
+            Event::File { channel, .. } | Event::FileChange { channel, .. } | Event::FileLooks { channel, .. } => {
+                let what = timeline::sentence(&event);
+                let what = what.split_once(' ').map_or(what.clone(), |(_, rest)| rest.to_owned());
+                self.change(channel, |of| of.file(FileLine { at_ms, what }));
+            }
             Event::ChannelClose { channel, sent, received } => {
                 self.change(channel, |of| (of.sent, of.received) = (sent, received));
             }
@@ -146,7 +167,19 @@ impl Summary {
     pub fn details(&self) -> String {
         let mut lines = vec![("recording", self.about_recording())];
         lines.extend(self.damage.iter().map(|damage| ("DAMAGED", damage.clone())));
-        lines.extend(self.channels.iter().map(|(number, channel)| ("channel", format!("#{number} {channel}"))));
+        for (number, channel) in &self.channels {
+            lines.push(("channel", format!("#{number} {channel}")));
+            lines.extend(channel.files.iter().map(|file| {
+                let at = clock::exact(Duration::from_millis(file.at_ms));
+                ("  file", format!("{at} {}", file.what))
+            }));
+            if channel.more_files > 0 {
+                lines.push((
+                    "",
+                    format!("and {} more: `sallyport export --format jsonl` lists all", channel.more_files),
+                ));
+            }
+        }
         let incident = |incident: &Incident| {
             let at = clock::exact(Duration::from_millis(incident.at_ms));
             ("incident", format!("{at} {}", incident.what))
@@ -185,6 +218,16 @@ impl Display for Summary {
             None => fact("outcome", "not ended")?,
         }
         f.write_str(&self.details())
+    }
+}
+
+impl Channel {
+    fn file(&mut self, file: FileLine) {
+        if self.files.len() < MOST_FILES {
+            self.files.push(file);
+        } else {
+            self.more_files += 1;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events as sentences.
 
-use sallyport_recorder::Event;
+use sallyport_recorder::{Direction, Event, FileResult};
 
 /// An event in a line for a person. What came from outside is in it as it came: make it [`crate::harmless`] to show it.
 #[must_use]
@@ -49,6 +49,11 @@ fn in_channel(event: &Event) -> Option<(u32, String)> {
         Event::Exec { channel, command } => (*channel, format!("exec {command}")),
         Event::Subsystem { channel, name } => (*channel, format!("subsystem {name}")),
         Event::SftpOpened { channel } => (*channel, "file transfer by SFTP".to_owned()),
+        Event::File { channel, .. } => (*channel, file(event)?),
+        Event::FileChange { channel, .. } => (*channel, change(event)?),
+        Event::FileLooks { channel, folders, questions, failed } => {
+            (*channel, format!("{folders} folders listed, {questions} questions about files, {failed} failed"))
+        }
         Event::Window { channel, width, height } => (*channel, format!("window {width}×{height}")),
         Event::Signal { channel, signal } => (*channel, format!("signal {signal}")),
         Event::ExitStatus { channel, status } => (*channel, format!("exit {status}")),
@@ -61,6 +66,59 @@ fn in_channel(event: &Event) -> Option<(u32, String)> {
     })
 }
 
+/// A file that was sent: `upload /srv/a: 312 bytes in 4 ms`.
+fn file(event: &Event) -> Option<String> {
+    let Event::File { path, name, direction, read, written, unconfirmed, size, took_us, result, why, .. } = event
+    else {
+        return None;
+    };
+    let mut line = match direction {
+        Direction::Download => format!("download {path}"),
+        Direction::Upload => format!("upload {path}"),
+        Direction::Both => format!("open {path}"),
+    };
+    if !name.is_empty() {
+        line.push_str(&format!(" ({name})"));
+    }
+    let bytes = match direction {
+        Direction::Download => format!("{read} bytes"),
+        Direction::Upload => format!("{written} bytes"),
+        Direction::Both => format!("{read} bytes read, {written} written"),
+    };
+    line.push_str(&format!(": {bytes}"));
+    if let Some(size) = size.filter(|size| *size != read + written) {
+        line.push_str(&format!(" of {size}"));
+    }
+    if *unconfirmed > 0 {
+        line.push_str(&format!(", {unconfirmed} more without an answer"));
+    }
+    line.push_str(&format!(" in {} ms", took_us / 1000));
+    line.push_str(&failed(*result, why));
+    Some(line)
+}
+
+/// Anything else that was done to a file: `rename /srv/a → /srv/b`.
+fn change(event: &Event) -> Option<String> {
+    let Event::FileChange { action, path, to, detail, result, why, .. } = event else { return None };
+    let mut line = format!("{action} {path}");
+    if !to.is_empty() {
+        line.push_str(&format!(" → {to}"));
+    }
+    if !detail.is_empty() {
+        line.push_str(&format!(" ({detail})"));
+    }
+    line.push_str(&failed(*result, why));
+    Some(line)
+}
+
+fn failed(result: FileResult, why: &str) -> String {
+    match result {
+        FileResult::Ok => String::new(),
+        FileResult::Failed => format!(" FAILED: {why}"),
+        FileResult::CutOff => format!(" CUT OFF: {why}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +128,39 @@ mod tests {
         let rows = [
             (Event::Exec { channel: 1, command: "uname -a".into() }, "#1 exec uname -a"),
             (Event::ExitStatus { channel: 1, status: 3 }, "#1 exit 3"),
+            (
+                Event::File {
+                    channel: 2,
+                    path: "there".into(),
+                    name: "sub/a".into(),
+                    direction: Direction::Upload,
+                    read: 0,
+                    written: 0,
+                    unconfirmed: 40,
+                    size: Some(312),
+                    took_us: 4_200,
+                    result: FileResult::CutOff,
+                    why: "the channel ended before the file was closed".into(),
+                },
+                "#2 upload there (sub/a): 0 bytes of 312, 40 more without an answer in 4 ms CUT OFF: the channel ended \
+                 before the file was closed",
+            ),
+            (
+                Event::FileChange {
+                    channel: 2,
+                    action: "rename".into(),
+                    path: "/a".into(),
+                    to: "/b".into(),
+                    detail: String::new(),
+                    result: FileResult::Failed,
+                    why: "no such file (2)".into(),
+                },
+                "#2 rename /a → /b FAILED: no such file (2)",
+            ),
+            (
+                Event::FileLooks { channel: 2, folders: 1, questions: 5, failed: 2 },
+                "#2 1 folders listed, 5 questions about files, 2 failed",
+            ),
             (
                 Event::Refused { channel: Some(2), what: "agent".into(), why: "no rule grants it".into() },
                 "#2 REFUSED agent: no rule grants it",

@@ -7,7 +7,7 @@
 
 mod cutter;
 #[cfg(any(test, fuzzing))]
-pub mod fuzzing;
+pub(crate) mod fuzzing;
 mod scp;
 mod sftp;
 #[cfg(test)]
@@ -64,19 +64,19 @@ impl Transfer {
 
     /// Looks at what came from the client, `now` after the channel was opened. What is left in `chunk` has to wait until
     /// the other direction says [`Passed::wake`].
-    pub(super) fn from_client(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn client_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         match self {
-            Self::Sftp(sftp) => sftp.from_client(now, chunk),
-            Self::Scp(scp) => scp.from_client(now, chunk),
+            Self::Sftp(sftp) => sftp.client_sent(now, chunk),
+            Self::Scp(scp) => scp.client_sent(now, chunk),
         }
     }
 
-    /// Looks at what came from the target; otherwise as [`Transfer::from_client`]. An empty `chunk` asks for what is to be
+    /// Looks at what came from the target; otherwise as [`Transfer::client_sent`]. An empty `chunk` asks for what is to be
     /// sent to the client in the target's stead.
-    pub(super) fn from_target(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn target_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         match self {
-            Self::Sftp(sftp) => sftp.from_target(now, chunk),
-            Self::Scp(scp) => scp.from_target(now, chunk),
+            Self::Sftp(sftp) => sftp.target_sent(now, chunk),
+            Self::Scp(scp) => scp.target_sent(now, chunk),
         }
     }
 

@@ -58,7 +58,10 @@ enum Owed {
     Ready,
     /// A record that needs nothing more.
     Times,
-    File { name: String, size: u64 },
+    File {
+        name: String,
+        size: u64,
+    },
     Folder(String),
     Up,
     /// The content.
@@ -91,18 +94,20 @@ impl Scp {
         }
     }
 
-    pub(super) fn from_client(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn client_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         self.now = now;
         let mut passed = Passed::default();
-        let taken = if self.command.uploads() { self.sent(chunk, &mut passed) } else { self.answered(chunk, &mut passed) };
+        let taken =
+            if self.command.uploads() { self.sent(chunk, &mut passed) } else { self.answered(chunk, &mut passed) };
         passed.broken = taken.map_err(Broken::client).err();
         passed
     }
 
-    pub(super) fn from_target(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn target_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         self.now = now;
         let mut passed = Passed::default();
-        let taken = if self.command.uploads() { self.answered(chunk, &mut passed) } else { self.sent(chunk, &mut passed) };
+        let taken =
+            if self.command.uploads() { self.answered(chunk, &mut passed) } else { self.sent(chunk, &mut passed) };
         passed.broken = taken.map_err(Broken::target).err();
         passed
     }

@@ -129,7 +129,7 @@ impl Sftp {
         Self { up: Cutter::default(), down: Cutter::default(), book }
     }
 
-    pub(super) fn from_client(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn client_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         let mut passed = Passed::default();
         self.book.now = now;
         passed.broken = self.up.feed(chunk, &mut judge::Requests(&mut self.book), &mut passed).err();
@@ -138,7 +138,7 @@ impl Sftp {
         passed
     }
 
-    pub(super) fn from_target(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
+    pub(super) fn target_sent(&mut self, now: Duration, chunk: &mut Bytes) -> Passed {
         let mut passed = Passed::default();
         self.book.now = now;
         passed.broken = self.down.feed(chunk, &mut settle::Answers(&mut self.book), &mut passed).err();
@@ -155,7 +155,9 @@ impl Sftp {
 impl Book {
     /// Whether so much is under way that the client has to wait.
     fn is_full(&self) -> bool {
-        self.pending.len() >= MAX_PENDING || self.pending_bytes >= MAX_PENDING_BYTES || self.answers.len() >= MAX_ANSWERS
+        self.pending.len() >= MAX_PENDING
+            || self.pending_bytes >= MAX_PENDING_BYTES
+            || self.answers.len() >= MAX_ANSWERS
     }
 
     fn remember(&mut self, id: u32, pending: Pending) {
@@ -180,13 +182,20 @@ impl Book {
             file.read = file.read.saturating_sub(down as u64);
         }
         let mut events = Vec::new();
-        for (_, pending) in std::mem::take(&mut self.pending) {
+        let mut pending: Vec<(u32, Pending)> = self.pending.drain().collect();
+        // Clients number their requests as they go.
+        pending.sort_unstable_by_key(|(id, _)| *id);
+        for (_, pending) in pending {
             let change = match pending {
                 Pending::Change(change) => change,
                 Pending::Open { path, detail, .. } => Change::new("open", path, detail),
                 _ => continue,
             };
-            events.push(change.event(self.channel, FileResult::CutOff, "the channel ended before an answer".to_owned()));
+            events.push(change.event(
+                self.channel,
+                FileResult::CutOff,
+                "the channel ended before an answer".to_owned(),
+            ));
         }
         let mut files: Vec<(u64, File)> = self.files.drain().collect();
         files.sort_unstable_by_key(|(serial, _)| *serial);

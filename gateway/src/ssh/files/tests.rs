@@ -34,7 +34,7 @@ impl Channel {
     /// What reaches the target of these bytes.
     fn up(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut chunk = Bytes::copy_from_slice(bytes);
-        let passed = self.transfer.from_client(Duration::ZERO, &mut chunk);
+        let passed = self.transfer.client_sent(Duration::ZERO, &mut chunk);
         assert!(chunk.is_empty(), "it waits");
         self.take(passed)
     }
@@ -42,7 +42,7 @@ impl Channel {
     /// What reaches the client of these bytes.
     fn down(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut chunk = Bytes::copy_from_slice(bytes);
-        let passed = self.transfer.from_target(Duration::ZERO, &mut chunk);
+        let passed = self.transfer.target_sent(Duration::ZERO, &mut chunk);
         assert!(chunk.is_empty(), "it waits");
         self.take(passed)
     }
@@ -227,10 +227,11 @@ fn each_direction_gives_its_own_requests_and_nothing_else() {
 
 #[test]
 fn asks_for_no_later_version_than_it_reads() {
-    let mut channel = Channel { transfer: Transfer::sftp(0, FileRule::giving(true, true)), events: vec![], told: vec![] };
+    let mut channel =
+        Channel { transfer: Transfer::sftp(0, FileRule::giving(true, true)), events: vec![], told: vec![] };
     assert_eq!(channel.up(&packet(1, &[0, 0, 0, 6])), packet(1, &[0, 0, 0, 3]));
     let mut version = Bytes::from(packet(2, &[0, 0, 0, 4]));
-    assert!(channel.transfer.from_target(Duration::ZERO, &mut version).broken.is_some());
+    assert!(channel.transfer.target_sent(Duration::ZERO, &mut version).broken.is_some());
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn what_the_end_cuts_off_says_so() {
     let half = write(4, "u", "12345678");
     channel.up(&half[..half.len() - 3]);
     channel.up(b"");
-    channel.transfer.from_target(Duration::ZERO, &mut Bytes::new());
+    channel.transfer.target_sent(Duration::ZERO, &mut Bytes::new());
     let events = channel.end();
     assert_eq!(
         files(&events),
@@ -267,7 +268,7 @@ fn broken_packets_close_the_channel() {
         ("a number twice", [message(17, 1, &[Text("a")]), message(17, 1, &[Text("a")])].concat()),
     ] {
         let mut channel = Channel::sftp(true, true);
-        let broken = channel.transfer.from_client(Duration::ZERO, &mut Bytes::from(bytes)).broken.unwrap();
+        let broken = channel.transfer.client_sent(Duration::ZERO, &mut Bytes::from(bytes)).broken.unwrap();
         assert!(broken.to_string().starts_with("the client broke the protocol"), "{name}: {broken}");
     }
     for (name, bytes) in [
@@ -279,7 +280,7 @@ fn broken_packets_close_the_channel() {
     ] {
         let mut channel = Channel::sftp(true, true);
         channel.up(&[open(1, "/a", 1), open(2, "/b", 1)].concat());
-        let broken = channel.transfer.from_target(Duration::ZERO, &mut Bytes::from(bytes)).broken.unwrap();
+        let broken = channel.transfer.target_sent(Duration::ZERO, &mut Bytes::from(bytes)).broken.unwrap();
         assert!(broken.to_string().starts_with("the target broke the protocol"), "{name}: {broken}");
     }
 }
@@ -290,12 +291,12 @@ fn a_client_with_too_much_under_way_waits() {
     channel.ask(&open(0, "/big", 1), &handle(0, "h"));
     let requests: Vec<u8> = (1..=20_000).flat_map(|id| read(id, "h")).collect();
     let mut chunk = Bytes::from(requests);
-    let passed = channel.transfer.from_client(Duration::ZERO, &mut chunk);
+    let passed = channel.transfer.client_sent(Duration::ZERO, &mut chunk);
     let first: usize = passed.pieces.iter().map(Bytes::len).sum();
     assert_eq!(first, 16_384 * read(1, "h").len());
     let mut answer = Bytes::from(message(103, 1, &[Text("x")]));
-    assert!(channel.transfer.from_target(Duration::ZERO, &mut answer).wake);
-    channel.transfer.from_client(Duration::ZERO, &mut chunk);
+    assert!(channel.transfer.target_sent(Duration::ZERO, &mut answer).wake);
+    channel.transfer.client_sent(Duration::ZERO, &mut chunk);
     assert_eq!(chunk.len(), (20_000 - 16_385) * read(1, "h").len());
 }
 
@@ -333,14 +334,16 @@ fn scp_uploads_are_files_with_their_folders() {
             ("cut", up, 0, 0, 4, FileResult::CutOff, "the channel ended before the file was closed"),
         ]
     );
-    let said = |wanted: &str| events.iter().any(|event| matches!(event, Event::FileChange { why, .. } if why == wanted));
+    let said =
+        |wanted: &str| events.iter().any(|event| matches!(event, Event::FileChange { why, .. } if why == wanted));
     assert!(said("scp: gone: No such file or directory"));
 }
 
 #[test]
 fn scp_downloads_are_counted_the_other_way() {
     let mut channel = Channel::scp("scp -f file");
-    for (answer, sent) in [("\0", "C0644 7 file\n"), ("\0", "content\0"), ("\0", "C0644 2 file2\n"), ("\0", "xx\x01scp: I/O error\n")]
+    for (answer, sent) in
+        [("\0", "C0644 7 file\n"), ("\0", "content\0"), ("\0", "C0644 2 file2\n"), ("\0", "xx\x01scp: I/O error\n")]
     {
         assert_eq!(channel.up(answer.as_bytes()), answer.as_bytes());
         assert_eq!(channel.down(sent.as_bytes()), sent.as_bytes());
@@ -349,10 +352,7 @@ fn scp_downloads_are_counted_the_other_way() {
     let down = Direction::Download;
     assert_eq!(
         files(&channel.end()),
-        [
-            ("file", down, 7, 0, 0, FileResult::Ok, ""),
-            ("file2", down, 2, 0, 0, FileResult::Failed, "scp: I/O error"),
-        ]
+        [("file", down, 7, 0, 0, FileResult::Ok, ""), ("file2", down, 2, 0, 0, FileResult::Failed, "scp: I/O error"),]
     );
 }
 
@@ -361,19 +361,19 @@ fn an_scp_sender_that_does_not_wait_is_made_to() {
     let mut channel = Channel::scp("scp -t file");
     let mut chunk = Bytes::from_static(b"C0644 5 file\nhello\0");
     let step = |channel: &mut Channel, chunk: &mut Bytes| {
-        let passed = channel.transfer.from_client(Duration::ZERO, chunk);
+        let passed = channel.transfer.client_sent(Duration::ZERO, chunk);
         text(&channel.take(passed))
     };
     assert_eq!(step(&mut channel, &mut chunk), "");
-    assert!(channel.transfer.from_target(Duration::ZERO, &mut Bytes::from_static(b"\0")).wake);
+    assert!(channel.transfer.target_sent(Duration::ZERO, &mut Bytes::from_static(b"\0")).wake);
     assert_eq!(step(&mut channel, &mut chunk), "C0644 5 file\n");
     // The target refuses the file, so that what follows is no content.
-    let no = channel.transfer.from_target(Duration::ZERO, &mut Bytes::from_static(b"\x01scp: no\n"));
+    let no = channel.transfer.target_sent(Duration::ZERO, &mut Bytes::from_static(b"\x01scp: no\n"));
     channel.take(no);
-    let broken = channel.transfer.from_client(Duration::ZERO, &mut chunk);
+    let broken = channel.transfer.client_sent(Duration::ZERO, &mut chunk);
     assert!(broken.broken.is_none() && broken.events.is_empty());
     let mut rest = Bytes::from_static(b"\n");
-    assert!(channel.transfer.from_client(Duration::ZERO, &mut rest).broken.is_some(), "hello is no record");
+    assert!(channel.transfer.client_sent(Duration::ZERO, &mut rest).broken.is_some(), "hello is no record");
 }
 
 #[test]
@@ -381,10 +381,10 @@ fn scp_that_is_none_closes_the_channel() {
     for bytes in ["Welcome to web1\n", "C0644 5 ../x\n", "E\n", "C0644 99999999999999999999 x\n"] {
         let mut channel = Channel::scp("scp -t file");
         channel.down(b"\0");
-        assert!(channel.transfer.from_client(Duration::ZERO, &mut Bytes::from(bytes)).broken.is_some(), "{bytes:?}");
+        assert!(channel.transfer.client_sent(Duration::ZERO, &mut Bytes::from(bytes)).broken.is_some(), "{bytes:?}");
     }
     let mut channel = Channel::scp("scp -t file");
-    assert!(channel.transfer.from_target(Duration::ZERO, &mut Bytes::from_static(b"hello\n")).broken.is_some());
+    assert!(channel.transfer.target_sent(Duration::ZERO, &mut Bytes::from_static(b"hello\n")).broken.is_some());
 }
 
 proptest! {

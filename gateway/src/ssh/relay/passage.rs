@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
-use sallyport_recorder::TerminalHeader;
+use sallyport_recorder::{Event, TerminalHeader};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::program::Program;
+use super::program::{Onward, Program};
 use super::{LAST_WORDS, Shared};
 use crate::failure::Failure;
 use crate::ssh::answers::Answers;
+use crate::ssh::files::Broken;
 use crate::ssh::observe;
 
 pub(super) type ToClient = ChannelWriteHalf<server::Msg>;
@@ -33,7 +34,7 @@ pub(super) struct Passage<'a> {
     deaf: CancellationToken,
     pub(super) to_client: ToClient,
     pub(super) to_target: ToTarget,
-    sent: AtomicU64,
+    pub(super) sent: AtomicU64,
     received: AtomicU64,
 }
 
@@ -66,7 +67,10 @@ impl<'a> Passage<'a> {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         };
-        let result = passage.run(&mut from_client, &mut from_target).await;
+        let mut result = passage.run(&mut from_client, &mut from_target).await;
+        if let Some(program) = passage.program.get() {
+            result = result.and(program.finish(&shared.session).await);
+        }
         (result, passage.sent.into_inner(), passage.received.into_inner())
     }
 
@@ -82,6 +86,7 @@ impl<'a> Passage<'a> {
                 result = &mut upward => {
                     result?;
                     self.deaf.cancel();
+                    self.client_ended();
                     let _ = self.to_target.close().await;
                     downward.await
                 }
@@ -124,19 +129,17 @@ impl<'a> Passage<'a> {
     async fn pass_up(&self, message: ChannelMsg, variables: &mut usize) -> Result<Flow, Failure> {
         match message {
             ChannelMsg::Data { data } => {
-                let session = &self.shared.session;
                 self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
-                session.touch();
-                let onward = match self.program.get() {
-                    Some(program) => program.stdin(session, data).await?,
-                    None => data,
-                };
-                match onward.is_empty() {
-                    true => Ok(Flow::On),
-                    false => self.sent_on(self.to_target.data_bytes(onward).await),
+                self.shared.session.touch();
+                match self.program.get() {
+                    Some(program) => self.input(program, data).await,
+                    None => self.sent_on(self.to_target.data_bytes(data).await),
                 }
             }
-            ChannelMsg::Eof => self.sent_on(self.to_target.eof().await),
+            ChannelMsg::Eof => {
+                self.client_ended();
+                self.sent_on(self.to_target.eof().await)
+            }
             ChannelMsg::Close => Ok(Flow::Closed),
             // No client has a second stream to send (RFC 4254, section 5.2), and a target would not know it.
             ChannelMsg::ExtendedData { .. } => Ok(Flow::On),
@@ -144,18 +147,64 @@ impl<'a> Passage<'a> {
         }
     }
 
+    /// Has a piece of input observed, and sends it on; waits where a part of it has to.
+    async fn input(&self, program: &Program, mut data: Bytes) -> Result<Flow, Failure> {
+        loop {
+            let onward = program.stdin(&self.shared.session, &mut data).await?;
+            for piece in onward.pieces {
+                if self.sent_on(self.to_target.data_bytes(piece).await)? == Flow::Closed {
+                    return Ok(Flow::Closed);
+                }
+            }
+            if let Some(sentence) = onward.told {
+                self.tell(&sentence).await;
+            }
+            if let Some(broken) = onward.broken {
+                return self.break_off(&broken).await;
+            }
+            if data.is_empty() {
+                return Ok(Flow::On);
+            }
+            program.upward().await;
+        }
+    }
+
+    /// The program's protocol was broken: its channel ends, and nothing else does.
+    async fn break_off(&self, broken: &Broken) -> Result<Flow, Failure> {
+        let why = broken.to_string();
+        let event = Event::Refused { channel: Some(self.number), what: "file transfer".to_owned(), why: why.clone() };
+        self.shared.session.record(event).await?;
+        self.say(&why).await;
+        Ok(Flow::Closed)
+    }
+
+    fn client_ended(&self) {
+        if let Some(program) = self.program.get() {
+            program.client_ended();
+        }
+    }
+
     /// From the target to the client.
     async fn downward(&self, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
         let mut credit = 0;
         loop {
-            let Some(message) = from_target.wait().await else { return Err(self.shared.target.broke_off()) };
+            let message = tokio::select! {
+                message = from_target.wait() => message,
+                () = self.beside() => Some(ChannelMsg::Data { data: Bytes::new() }),
+            };
+            let Some(message) = message else { return Err(self.shared.target.broke_off()) };
             if let Some(event) = observe::ended(self.number, &message) {
                 self.shared.session.record(event).await?;
             }
-            // A client that takes nothing any more is no reason to stop recording what the target says.
+            // A client that is gone is no reason to stop.
             let _ = match message {
-                ChannelMsg::Data { data } => self.output(data, None, &mut credit).await?,
-                ChannelMsg::ExtendedData { data, ext } => self.output(data, Some(ext), &mut credit).await?,
+                ChannelMsg::Data { data } => match self.output(data, None, &mut credit).await? {
+                    Flow::On => Ok(()),
+                    Flow::Closed => return Ok(()),
+                },
+                ChannelMsg::ExtendedData { data, ext } => {
+                    self.output(data, Some(ext), &mut credit).await.map(|_| Ok(()))?
+                }
                 ChannelMsg::Success => self.answers.answered(&self.to_client, true).await,
                 ChannelMsg::Failure => self.answers.answered(&self.to_client, false).await,
                 ChannelMsg::ExitStatus { exit_status } => self.to_client.exit_status(exit_status).await,
@@ -169,35 +218,52 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// Has a piece of output observed, and sends it on. `ext` is its stream, where that is not the first one.
-    async fn output(
-        &self,
-        data: Bytes,
-        ext: Option<u32>,
-        credit: &mut usize,
-    ) -> Result<Result<(), russh::Error>, Failure> {
+    /// Resolves when a program has something to say to the client in its target's stead.
+    async fn beside(&self) {
+        match self.program.get() {
+            Some(program) => program.downward().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Has a piece of output observed, and sends it on; waits where a part of it has to. `ext` is its stream, where that is
+    /// not the first one.
+    async fn output(&self, mut data: Bytes, ext: Option<u32>, credit: &mut usize) -> Result<Flow, Failure> {
         let size = data.len();
-        let onward = self.observed(data, ext).await?;
-        let sent = match ext {
-            _ if onward.is_empty() => Ok(()),
-            None => self.unless_deaf(self.to_client.data_bytes(onward)).await,
-            Some(ext) => self.unless_deaf(self.to_client.extended_data_bytes(ext, onward)).await,
-        };
+        self.received.fetch_add(size as u64, Ordering::Relaxed);
+        if size > 0 {
+            self.shared.session.touch();
+        }
+        loop {
+            let onward = self.observed(&mut data, ext).await?;
+            for piece in onward.pieces {
+                // A client that takes nothing any more is no reason to stop recording what the target says.
+                let _ = match ext {
+                    None => self.unless_deaf(self.to_client.data_bytes(piece)).await,
+                    Some(ext) => self.unless_deaf(self.to_client.extended_data_bytes(ext, piece)).await,
+                };
+            }
+            if let Some(broken) = onward.broken {
+                return self.break_off(&broken).await;
+            }
+            if data.is_empty() {
+                break;
+            }
+            self.beside().await;
+        }
         if let Some(size) = spend(credit, size) {
             let _ = self.to_target.consumed(size).await;
         }
-        Ok(sent)
+        Ok(Flow::On)
     }
 
     /// Records what the target sent, before anybody sees it; gives what goes on.
-    async fn observed(&self, data: Bytes, ext: Option<u32>) -> Result<Bytes, Failure> {
+    async fn observed(&self, data: &mut Bytes, ext: Option<u32>) -> Result<Onward, Failure> {
         let session = &self.shared.session;
-        self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-        session.touch();
         match (self.program.get(), ext) {
             (Some(program), None) => program.stdout(session, data).await,
             (Some(program), Some(_)) => program.stderr(session, data).await,
-            (None, _) => Ok(data),
+            (None, _) => Ok(Onward::of(std::mem::take(data))),
         }
     }
 

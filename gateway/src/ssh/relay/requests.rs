@@ -8,7 +8,8 @@ use sallyport_recorder::{Event, TerminalHeader};
 use super::passage::{Flow, Passage, ToTarget};
 use super::program::Program;
 use crate::failure::Failure;
-use crate::ssh::authorize::{self, ChannelPermit, Forward, Request};
+use crate::ssh::authorize::{self, ChannelPermit, FileRule, Forward, Request};
+use crate::ssh::files::{ScpCommand, Transfer};
 use crate::ssh::observe;
 use crate::ssh::record::Reel;
 
@@ -16,10 +17,18 @@ impl Passage<'_> {
     /// Judges a request and passes it on, or refuses it.
     pub(super) async fn request(&self, message: ChannelMsg, variables: &mut usize) -> Result<Flow, Failure> {
         let Some((request, want_reply)) = request_of(&message, *variables) else { return Ok(Flow::On) };
+        let scp = self.scp(&message);
+        let request = scp.as_ref().map_or(request, Request::Scp);
         let judged = match request {
             // RFC 4254, section 6.5: one program a channel.
-            Request::Shell | Request::Exec(_) | Request::Subsystem(_) if self.program.initialized() => {
+            Request::Shell | Request::Exec(_) | Request::Scp(_) | Request::Subsystem(_)
+                if self.program.initialized() =>
+            {
                 Err("a channel runs one program only".to_owned())
+            }
+            // It would be the program's input, and nobody would have looked at it.
+            Request::Scp(_) | Request::Subsystem(authorize::SFTP) if self.sent.load(Ordering::Relaxed) > 0 => {
+                Err("a file transfer begins with its request, and data was sent before it".to_owned())
             }
             request => authorize::authorize(&self.shared.permit, request),
         };
@@ -29,6 +38,15 @@ impl Passage<'_> {
         match judged {
             Ok(permit) => self.pass_on(permit, message, want_reply).await,
             Err(why) => self.refuse(&message, why, want_reply).await,
+        }
+    }
+
+    /// The call of scp's far end that a message is. In a terminal its bytes would be changed, so there it is a command like
+    /// any other.
+    fn scp(&self, message: &ChannelMsg) -> Option<ScpCommand> {
+        match message {
+            ChannelMsg::Exec { command, .. } if !self.terminal.initialized() => ScpCommand::read(command),
+            _ => None,
         }
     }
 
@@ -81,15 +99,21 @@ impl Passage<'_> {
         let session = &self.shared.session;
         let command = match message {
             ChannelMsg::RequestShell { .. } => None,
-            ChannelMsg::Exec { command, .. } => Some(command.as_slice()),
-            ChannelMsg::RequestSubsystem { name, .. } => {
-                let reel = if name == authorize::SFTP {
-                    session.record(Event::SftpOpened { channel: self.number }).await?;
-                    Reel::Nothing
-                } else {
-                    Reel::command(session, self.number).await?
-                };
-                let _ = self.program.set(Program::new(reel));
+            ChannelMsg::Exec { command, .. } => match self.scp(message) {
+                Some(scp) => {
+                    let _ = self.program.set(Program::files(Transfer::scp(self.number, scp)));
+                    return Ok(());
+                }
+                None => Some(command.as_slice()),
+            },
+            ChannelMsg::RequestSubsystem { name, .. } if name == authorize::SFTP => {
+                session.record(Event::SftpOpened { channel: self.number }).await?;
+                let rule = FileRule::of(&self.shared.permit);
+                let _ = self.program.set(Program::files(Transfer::sftp(self.number, rule)));
+                return Ok(());
+            }
+            ChannelMsg::RequestSubsystem { .. } => {
+                let _ = self.program.set(Program::new(Reel::command(session, self.number).await?));
                 return Ok(());
             }
             ChannelMsg::WindowChange { col_width, row_height, .. } => {

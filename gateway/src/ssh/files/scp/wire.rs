@@ -9,8 +9,13 @@ pub(super) struct Line(Vec<u8>);
 /// What a sender says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    File { name: &'a [u8], size: u64 },
-    Folder { name: &'a [u8] },
+    File {
+        name: &'a [u8],
+        size: u64,
+    },
+    Folder {
+        name: &'a [u8],
+    },
     /// Back out of a folder.
     Up,
     /// Of the file that comes next.

@@ -98,8 +98,12 @@ impl Book {
             Request::MakeFolder { path: name, attributes } => {
                 Pending::Change(Change::new("mkdir", path(name)?, attributes.describe()))
             }
-            Request::Rename { from, to } => Pending::Change(Change { to: path(to)?, ..Change::new("rename", path(from)?, "") }),
-            Request::Link { from, to } => Pending::Change(Change { to: path(to)?, ..Change::new("link", path(from)?, "") }),
+            Request::Rename { from, to } => {
+                Pending::Change(Change { to: path(to)?, ..Change::new("rename", path(from)?, "") })
+            }
+            Request::Link { from, to } => {
+                Pending::Change(Change { to: path(to)?, ..Change::new("link", path(from)?, "") })
+            }
             Request::Symlink { path: name, to } => {
                 Pending::Change(Change { to: path(to)?, ..Change::new("symlink", path(name)?, "") })
             }
@@ -170,7 +174,9 @@ impl Book {
             Request::Rename { from, to } => format!("rename {} to {}", name(from), name(to)),
             Request::Link { from, to } => format!("link {} to {}", name(from), name(to)),
             Request::Symlink { path, to } => format!("symlink {} to {}", name(path), name(to)),
-            Request::Attributes { path, attributes } => format!("attributes {} ({})", name(path), attributes.describe()),
+            Request::Attributes { path, attributes } => {
+                format!("attributes {} ({})", name(path), attributes.describe())
+            }
             Request::HandleAttributes { handle, attributes } => {
                 format!("attributes {} ({})", of(handle), attributes.describe())
             }

@@ -138,7 +138,17 @@ impl Book {
 
 impl File {
     fn new(path: String, handle: &[u8], direction: Option<Direction>, began: Duration) -> Self {
-        Self { path, handle: handle.into(), direction, began, read: 0, written: 0, under_way: 0, failure: None, closing: false }
+        Self {
+            path,
+            handle: handle.into(),
+            direction,
+            began,
+            read: 0,
+            written: 0,
+            under_way: 0,
+            failure: None,
+            closing: false,
+        }
     }
 }
 

@@ -11,26 +11,72 @@ use crate::ssh::files::{Broken, MAX_MESSAGE, text};
 /// A request of the client's, after its id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request<'a> {
-    Open { path: &'a [u8], flags: u32 },
-    Close { handle: &'a [u8] },
-    Read { handle: &'a [u8] },
-    Write { handle: &'a [u8], size: u32 },
-    OpenFolder { path: &'a [u8] },
-    ReadFolder { handle: &'a [u8] },
-    Remove { path: &'a [u8] },
-    MakeFolder { path: &'a [u8], attributes: Attributes },
-    RemoveFolder { path: &'a [u8] },
-    Rename { from: &'a [u8], to: &'a [u8] },
-    Attributes { path: &'a [u8], attributes: Attributes },
-    HandleAttributes { handle: &'a [u8], attributes: Attributes },
-    Symlink { path: &'a [u8], to: &'a [u8] },
-    Link { from: &'a [u8], to: &'a [u8] },
-    Sync { handle: &'a [u8] },
-    Copy { from: &'a [u8], to: &'a [u8], size: u64 },
+    Open {
+        path: &'a [u8],
+        flags: u32,
+    },
+    Close {
+        handle: &'a [u8],
+    },
+    Read {
+        handle: &'a [u8],
+    },
+    Write {
+        handle: &'a [u8],
+        size: u32,
+    },
+    OpenFolder {
+        path: &'a [u8],
+    },
+    ReadFolder {
+        handle: &'a [u8],
+    },
+    Remove {
+        path: &'a [u8],
+    },
+    MakeFolder {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    RemoveFolder {
+        path: &'a [u8],
+    },
+    Rename {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Attributes {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    HandleAttributes {
+        handle: &'a [u8],
+        attributes: Attributes,
+    },
+    Symlink {
+        path: &'a [u8],
+        to: &'a [u8],
+    },
+    Link {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Sync {
+        handle: &'a [u8],
+    },
+    Copy {
+        from: &'a [u8],
+        to: &'a [u8],
+        size: u64,
+    },
     /// A question that changes nothing and gives nothing of a file's content.
-    Look { name: &'static str },
+    Look {
+        name: &'static str,
+    },
     /// What we do not know: an extension by its name, or a packet type.
-    Unknown { name: String },
+    Unknown {
+        name: String,
+    },
 }
 
 /// The attributes that a request sets.
@@ -46,9 +92,14 @@ pub(super) struct Attributes {
 /// An answer of the target's, after its id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer<'a> {
-    Status { code: u32, message: String },
+    Status {
+        code: u32,
+        message: String,
+    },
     Handle(&'a [u8]),
-    Data { size: u32 },
+    Data {
+        size: u32,
+    },
     /// Names, attributes, or an extension's own answer.
     Other,
 }
