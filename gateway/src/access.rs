@@ -142,7 +142,7 @@ impl Access {
             revision: world.policy.revision().to_owned(),
             recording: grant.recording,
             expires: device.expires,
-            rights: PostgresRights { database: grant.database, capability: grant.capability },
+            rights: PostgresRights { database: grant.database, rules, capability: grant.capability },
         })
     }
 

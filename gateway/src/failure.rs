@@ -66,7 +66,9 @@ pub enum Stage {
     Resolve,
     /// Opening the transport connection.
     Dial,
-    /// Proving that the target is the one that was registered: TLS, or the SSH host key.
+    /// Proving that the target is the one that was registered, by its TLS certificate.
+    Tls,
+    /// The same, by its SSH host key.
     HostKey,
     /// Logging in as the account.
     Login,
@@ -79,6 +81,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Resolve => "resolve",
             Self::Dial => "dial",
+            Self::Tls => "tls",
             Self::HostKey => "host key",
             Self::Login => "login",
             Self::Protocol => "protocol",

@@ -1,3 +1,248 @@
-//! The Postgres broker: so far the bytes of its protocol.
+//! The Postgres broker: to the client it is the server, to the server it is a client.
+//!
+//! Two connections of PostgreSQL's protocol meet here. [`greet`] lets the client say what it wants, [`reach`] logs in to the
+//! server as the role that the policy allows, [`relay`] carries frames both ways while [`watch`] looks at them: what is asked
+//! is judged and written down, and so is what comes back. [`cancel`] finds the session of a CancelRequest, and [`refuse`]
+//! alone words what the gateway itself says.
 
+mod cancel;
+mod greet;
+mod leg;
+mod observe;
+mod reach;
+mod refuse;
+mod relay;
+mod watch;
 pub mod wire;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sallyport_recorder::Event;
+use tokio::io::{AsyncWriteExt, split};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::access::PostgresPermit;
+use crate::credentials::PostgresVault;
+use crate::failure::{Ending, Failure, Stage};
+use crate::session::Session;
+use crate::target::Target;
+
+use reach::reach;
+use refuse::Fault;
+use relay::{Direction, Stopped};
+use watch::Watch;
+use wire::{CancelKey, Startup};
+
+pub use cancel::Cancels;
+pub use greet::{Asked, Client, Greeting};
+pub use refuse::decline;
+
+/// What all sessions with databases share.
+#[derive(Debug)]
+pub struct Broker {
+    vault: PostgresVault,
+    cancels: Cancels,
+}
+
+impl Broker {
+    /// With the authorities and logins of `vault`.
+    pub fn new(vault: PostgresVault) -> Self {
+        Self { vault, cancels: Cancels::default() }
+    }
+
+    /// The keys by which statements are cancelled.
+    pub fn cancels(&self) -> &Cancels {
+        &self.cancels
+    }
+
+    /// Lets a client go on until it has asked for something, as the server `target`.
+    ///
+    /// # Errors
+    /// [`Failure::Client`] when it does not, [`Failure::Ours`] when there is no certificate to show.
+    pub async fn asked(&self, greeting: Greeting, target: Option<&Target>) -> Result<Asked, Failure> {
+        greeting.asked(target.map(|target| self.vault.serving(target)).transpose()?).await
+    }
+}
+
+/// Carries one client's session with its database, until both are done or the gateway ends it.
+///
+/// # Errors
+/// What broke it, for the session's record; the client was told already.
+pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker>) -> Result<(), Failure> {
+    let entered = async {
+        let (permit, startup) = authorize(&client, &session).await?;
+        let target = tokio::select! {
+            target = reach(&session, &broker.vault, &permit, &startup) => target?,
+            ending = session.ended() => return Err(Failure::Denied(ending.to_string()).into()),
+        };
+        let connected = Event::TargetConnected {
+            address: session.target().postgres()?.address.to_string(),
+            host_key: target.fingerprint.clone(),
+            login: target.login.to_owned(),
+        };
+        session.record(connected).await?;
+        Ok::<_, Fault>((permit, target))
+    };
+    let (permit, target) = match entered.await {
+        Ok(entered) => entered,
+        Err(fault) => {
+            client.dismiss(&fault.response(session.id())).await;
+            return Err(fault.failure);
+        }
+    };
+    carry(client, target, &permit, &session, &broker).await
+}
+
+/// Asks for the role and the database that the client named, and says how the session is to be started.
+async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit, Startup), Failure> {
+    let asked = &client.startup;
+    let Some(role) = asked.parameter("user").filter(|role| !role.is_empty()) else {
+        return Err(Failure::Client("no PostgreSQL user name specified in startup packet".to_owned()));
+    };
+    // libpq names the user's own database when it was told none.
+    let named = asked.parameter("database").filter(|database| !database.is_empty() && *database != role);
+    let usual = session.target().postgres()?.database.as_deref();
+    let database = named.or(usual).unwrap_or(role);
+    let permit = session.authorize_postgres(role, database)?;
+    let replicates = !matches!(asked.parameter("replication"), None | Some("false" | "off" | "no" | "0"));
+    if replicates && !permit.capability().replication {
+        let name = &session.target().name;
+        return Err(Failure::Denied(format!(
+            "replication from {name} as {role} is not allowed: {} does not give it",
+            permit.rule()
+        )));
+    }
+    let authorized = Event::Authorized {
+        account: permit.account().to_owned(),
+        rules: vec![permit.rule().to_owned()],
+        client: asked.parameter("application_name").unwrap_or_default().to_owned(),
+    };
+    session.record(authorized).await?;
+    let mut startup = asked.clone();
+    startup.set("user", permit.account());
+    startup.set("database", permit.database());
+    if permit.capability().is_read_only() {
+        startup.set("default_transaction_read_only", "on");
+    }
+    Ok((permit, startup))
+}
+
+/// Lets the client in, and carries frames both ways.
+async fn carry(
+    client: Client,
+    target: reach::Target,
+    permit: &PostgresPermit,
+    session: &Session,
+    broker: &Broker,
+) -> Result<(), Failure> {
+    let device = session.caller().device().key;
+    let (place, wishes) = broker.cancels.enter(device, target.welcome.version);
+    let mut leg = client.leg;
+    let welcomed = async {
+        leg.write_all(&target.welcome.bytes(place.key())).await?;
+        leg.flush().await
+    };
+    if welcomed.await.is_err() {
+        return Ok(());
+    }
+    let watch = Watch::new(permit);
+    let (from_client, to_client) = split(leg);
+    let (from_target, to_target) = split(target.leg);
+    let mut up = Direction::new(from_client, to_target, bytes::BytesMut::new());
+    let mut down = Direction::new(from_target, to_client, target.inbox);
+    let (mut client_watch, mut server_watch) = (watch.of_client(), watch.of_server());
+    let ended = {
+        let mut up = pin!(up.run(session, &mut client_watch));
+        let mut down = pin!(down.run(session, &mut server_watch));
+        let mut cancelling = pin!(cancelling(session, broker, target.key.as_ref(), wishes));
+        let mut client_done = false;
+        loop {
+            tokio::select! {
+                stopped = &mut up, if !client_done => match stopped {
+                    // What the server still has to say is passed on.
+                    Ok(()) | Err(Stopped::Reading(_)) => client_done = true,
+                    // Its last words may be on their way, and say more than a broken pipe.
+                    Err(Stopped::Writing(_)) => client_done = true,
+                    Err(stopped) => break Over::Stopped(Side::Client, stopped),
+                },
+                stopped = &mut down => break match stopped {
+                    Ok(()) => Over::ServerDone,
+                    Err(stopped) => Over::Stopped(Side::Server, stopped),
+                },
+                ending = session.ended() => break Over::Ended(ending),
+                () = &mut cancelling => {}
+                () = tokio::time::sleep(HALF_CLOSED), if client_done => break Over::ServerDone,
+            }
+        }
+    };
+    let (error, result) = over(ended, &watch, session);
+    if let (Some(error), Some(to_client)) = (error, down.between_frames()) {
+        refuse::tell(to_client, &error).await;
+    }
+    result
+}
+
+/// How a session came to its end.
+enum Over {
+    /// The server has closed its side.
+    ServerDone,
+    /// One direction failed.
+    Stopped(Side, Stopped),
+    /// The gateway wants it to.
+    Ended(Ending),
+}
+
+/// Whose frames a direction carries.
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// What the client is told of the end, if it has not heard yet, and what becomes of the session.
+fn over(over: Over, watch: &Watch, session: &Session) -> (Option<wire::ErrorResponse>, Result<(), Failure>) {
+    let name = &session.target().name;
+    let failure = match over {
+        Over::Ended(ending) => return (Some(refuse::ended(&ending)), Ok(())),
+        Over::ServerDone if watch.is_over() => return (None, Ok(())),
+        Over::ServerDone => Failure::target(name, Stage::Protocol, "the server closed the connection unexpectedly"),
+        // A client that is gone is an ordinary ending.
+        Over::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
+        Over::Stopped(Side::Server, Stopped::Reading(error)) if watch.is_over() => {
+            debug!(%error, "a server broke off after it had said so");
+            return (None, Ok(()));
+        }
+        Over::Stopped(_, Stopped::Recording(failure)) => failure,
+        Over::Stopped(Side::Server, stopped) => Failure::target(name, Stage::Protocol, stopped),
+        Over::Stopped(Side::Client, stopped) => Failure::Client(stopped.to_string()),
+    };
+    let fault = Fault {
+        code: matches!(failure, Failure::Target { .. }).then_some(wire::SqlState::CONNECTION_FAILURE),
+        failure,
+    };
+    (Some(fault.response(session.id())), Err(fault.failure))
+}
+
+/// Passes cancellations on to the server, one after the other.
+async fn cancelling(
+    session: &Session,
+    broker: &Broker,
+    key: Option<&CancelKey>,
+    mut wishes: mpsc::Receiver<cancel::Wish>,
+) {
+    while let Some(done) = wishes.recv().await {
+        if let Some(key) = key
+            && let Err(failure) = reach::cancel(session, &broker.vault, key).await
+        {
+            debug!(session = %session.id(), %failure, "a cancellation was not passed on");
+        }
+        let _ = done.send(());
+    }
+    std::future::pending().await
+}
+
+/// How long a server may say nothing after its client has closed its side.
+const HALF_CLOSED: Duration = Duration::from_secs(60);

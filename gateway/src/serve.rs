@@ -25,11 +25,12 @@ use crate::access::Access;
 use crate::admin::{self, Killed, Request, Status};
 use crate::clock::Clock;
 use crate::config::{Backend, Config};
+use crate::credentials::PostgresVault;
 use crate::failure::Ending;
 use crate::session::{Live, Runner};
 use crate::state::{Folder, Keys, Lock, State};
 use crate::target::Protocol;
-use crate::{dns, ssh};
+use crate::{dns, postgres, ssh};
 
 pub(crate) use keeper::Stored;
 
@@ -45,6 +46,7 @@ const REQUESTS: usize = 16;
 struct Gateway {
     runner: Runner,
     vault: Arc<ssh::Vault>,
+    databases: Arc<postgres::Broker>,
     resolver: dns::Resolver,
     addresses: [IpAddr; 2],
 }
@@ -77,6 +79,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let live = Live::default();
     let (v4, v6) = state.plan().gateway();
     let gateway = Arc::new(Gateway {
+        databases: Arc::new(postgres::Broker::new(PostgresVault::new(&keys, &config.tailnet.domain, clock.clone()))),
         vault: Arc::new(ssh::Vault::new(&keys, &config.tailnet.domain, clock.clone())),
         runner: Runner {
             access: Access::new(worlds, clock.clone()),

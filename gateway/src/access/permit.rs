@@ -43,6 +43,7 @@ pub struct SshRights {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresRights {
     pub(super) database: String,
+    pub(super) rules: Vec<String>,
     pub(super) capability: PostgresCapability,
 }
 
@@ -141,6 +142,11 @@ impl PostgresPermit {
         &self.rights.database
     }
 
+    /// The rules that say what may be done there, each as `grants[3] (line 12, column 5)`.
+    pub fn rules(&self) -> &[String] {
+        &self.rights.rules
+    }
+
     /// What may be done there.
     pub fn capability(&self) -> &PostgresCapability {
         &self.rights.capability
@@ -165,7 +171,10 @@ impl Rights {
             (Self::Ssh(now), Self::Ssh(SshRights { accept_env, capability })) => {
                 accept_env.iter().all(|pattern| now.accept_env.contains(pattern)) && now.capability.covers(capability)
             }
-            (now, held) => now == held,
+            (Self::Postgres(now), Self::Postgres(PostgresRights { database, rules: _, capability })) => {
+                now.database == *database && now.capability == *capability
+            }
+            (Self::Ssh(_), Self::Postgres(_)) | (Self::Postgres(_), Self::Ssh(_)) => false,
         }
     }
 

@@ -13,9 +13,10 @@ use sallyport_tailnet::{Arrival, Arrivals, PublicKey, Verdict};
 use tracing::{debug, info};
 
 use super::Gateway;
+use crate::failure::Failure;
 use crate::identity::Origin;
 use crate::target::Protocol;
-use crate::{dns, session, ssh};
+use crate::{dns, postgres, session, ssh};
 
 /// Connections at the same time, of everyone together, however many descriptors there are.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -41,6 +42,7 @@ pub(super) async fn attend(gateway: Arc<Gateway>, mut arrivals: Arrivals) {
             let _place = place;
             match (Protocol::of_port(arrival.destination.port()), arrival.destination.port()) {
                 (Some(Protocol::Ssh), _) => ssh(&gateway, arrival).await,
+                (Some(Protocol::Postgres), _) => postgres(&gateway, arrival).await,
                 (None, dns::PORT) => resolve(&gateway, arrival).await,
                 _ => arrival.flow.verdict(Verdict::Denied { reason: "no broker for this port".into() }),
             }
@@ -73,6 +75,55 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
             // A stranger learns nothing; a caller reads why.
             if refusal.caller.is_some() {
                 ssh::decline(greeting, &gateway.vault, refusal.target.as_deref(), &refusal.failure).await;
+            }
+        }
+    }
+}
+
+/// A connection to a database. A client that only wants to cancel what another of its connections does gets no session.
+async fn postgres(gateway: &Gateway, arrival: Arrival) {
+    let origin = Origin::from(&arrival);
+    let Arrival { stream, flow, device, .. } = arrival;
+    let greeting = match postgres::Greeting::read(stream).await {
+        Ok(greeting) => greeting,
+        Err(failure) => {
+            debug!(source = ?origin, %failure, "no Postgres greeting");
+            return flow.verdict(Verdict::Denied { reason: failure.to_string() });
+        }
+    };
+    let decision = gateway.runner.access.approach(&origin);
+    let target = match &decision {
+        Ok(approach) => Some(Arc::clone(approach.target())),
+        Err(refusal) => refusal.target.clone(),
+    };
+    let broker = &gateway.databases;
+    // A stranger learns nothing; a caller may say what it has come for, and reads why it goes no further.
+    let stranger = matches!(&decision, Err(refusal) if refusal.caller.is_none());
+    let asked = match stranger {
+        true => Err(Failure::Client("it is not enrolled".into())),
+        false => broker.asked(greeting, target.as_deref()).await,
+    };
+    match (decision, asked) {
+        (Ok(approach), Ok(postgres::Asked::Session(client))) => {
+            let id = SessionId::new(gateway.runner.access.clock().now());
+            flow.verdict(Verdict::Allowed { session: id.to_string() });
+            let broker = Arc::clone(broker);
+            session::run(&gateway.runner, approach, id, |session| postgres::serve(client, session, broker)).await;
+        }
+        (Ok(_), Ok(postgres::Asked::Cancel(canceller))) => {
+            flow.verdict(Verdict::Allowed { session: "cancel".into() });
+            broker.cancels().deliver(device, canceller).await;
+        }
+        (Ok(_), Err(failure)) => {
+            debug!(source = ?origin, %failure, "no Postgres start-up");
+            flow.verdict(Verdict::Denied { reason: failure.to_string() });
+        }
+        (Err(refusal), asked) => {
+            info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
+            flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
+            gateway.runner.refused(Protocol::Postgres, &origin, &refusal).await;
+            if let Ok(asked) = asked {
+                postgres::decline(asked, &refusal.failure).await;
             }
         }
     }

@@ -1,0 +1,184 @@
+//! The hot path: frames go from one side to the other as they come, many at a time.
+//!
+//! A direction reads as much as there is, looks at the headers of what it read, at the beginnings of what somebody wants to
+//! see, and writes the lot with one call. Only a frame that somebody wants to see whole waits for its end. A row of a
+//! gigabyte passes in pieces; a side that takes nothing stops the other.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::{Buf, BytesMut};
+use sallyport_recorder::Event;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::wire::{BadFrame, Frame, HEAD_MAX, HEADER, Header};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// One direction of a session.
+pub(super) struct Direction<R, W> {
+    reader: R,
+    writer: W,
+    inbox: BytesMut,
+    /// Bytes of the frame under way that have not come yet.
+    rest: usize,
+    /// Whether what was written ends with a whole frame.
+    between: bool,
+    /// The size of the next read, in bytes.
+    appetite: usize,
+}
+
+/// What looks at the frames of one direction.
+pub(super) trait Watcher {
+    /// How much of a payload has to be at hand before it is seen, in bytes.
+    fn wants(&self, header: Header) -> usize;
+
+    /// Sees a frame and says what becomes of it; what is to be recorded goes to `events`. Of its payload, `at_hand` is what
+    /// it wanted, or all there is.
+    fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate;
+}
+
+/// What becomes of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is passed on.
+    Pass,
+}
+
+/// Why a direction has stopped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// The side that is read broke off.
+    #[error("{0}")]
+    Reading(io::Error),
+    /// The side that is written to has gone.
+    #[error("{0}")]
+    Writing(io::Error),
+    /// The side that is read does not keep to the protocol.
+    #[error("{0}")]
+    Frame(#[from] BadFrame),
+    /// The recording.
+    #[error("{0}")]
+    Recording(Failure),
+}
+
+/// What one look at the inbox gives.
+#[derive(Debug, Default)]
+struct Batch {
+    pieces: Vec<Range<usize>>,
+    events: Vec<Event>,
+    /// Bytes of the inbox that are done with.
+    taken: usize,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
+    /// From `reader`, of which `inbox` was read already, to `writer`.
+    pub(super) fn new(reader: R, writer: W, inbox: BytesMut) -> Self {
+        Self { reader, writer, inbox, rest: 0, between: true, appetite: APPETITE_LEAST }
+    }
+
+    /// Carries frames until the side that is read has no more, and closes the other then.
+    ///
+    /// # Errors
+    /// What stopped it before.
+    pub(super) async fn run(&mut self, session: &Session, watcher: &mut impl Watcher) -> Result<(), Stopped> {
+        let mut batch = Batch::default();
+        loop {
+            self.scan(watcher, &mut batch)?;
+            for event in batch.events.drain(..) {
+                session.record(event).await.map_err(Stopped::Recording)?;
+            }
+            self.write(&mut batch).await.map_err(Stopped::Writing)?;
+            if self.fill().await.map_err(Stopped::Reading)? == 0 {
+                let _ = self.writer.shutdown().await;
+                return Ok(());
+            }
+            session.touch();
+        }
+    }
+
+    /// The side that is written to, if what it has been sent ends with a whole frame.
+    pub(super) fn between_frames(&mut self) -> Option<&mut W> {
+        self.between.then_some(&mut self.writer)
+    }
+
+    /// Looks at what has come.
+    fn scan(&mut self, watcher: &mut impl Watcher, batch: &mut Batch) -> Result<(), BadFrame> {
+        let mut at = 0;
+        loop {
+            let left = self.inbox.get(at..).unwrap_or_default();
+            if self.rest > 0 {
+                let more = self.rest.min(left.len());
+                batch.pass(at..at + more);
+                self.rest -= more;
+                at += more;
+                if self.rest > 0 {
+                    break;
+                }
+                continue;
+            }
+            let Some(header) = Header::read(left)? else { break };
+            let length = header.payload();
+            let at_hand = left.get(HEADER..).unwrap_or_default();
+            if at_hand.len() < watcher.wants(header).min(length) {
+                break;
+            }
+            let here = length.min(at_hand.len());
+            let head = at_hand.get(..here.min(HEAD_MAX)).unwrap_or_default();
+            let frame = Frame { tag: header.tag, length: header.length, head };
+            let fate = watcher.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut batch.events);
+            let end = at + HEADER + here;
+            match fate {
+                Fate::Pass => batch.pass(at..end),
+            }
+            self.rest = length - here;
+            at = end;
+        }
+        batch.taken = at;
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if !batch.pieces.is_empty() {
+            self.between = false;
+            for piece in batch.pieces.drain(..) {
+                self.writer.write_all(self.inbox.get(piece).unwrap_or_default()).await?;
+            }
+            self.writer.flush().await?;
+            self.between = self.rest == 0;
+        }
+        self.inbox.advance(batch.taken);
+        Ok(())
+    }
+
+    /// Reads once: little from a side that says little, much from one that streams.
+    async fn fill(&mut self) -> io::Result<usize> {
+        if self.inbox.is_empty() && self.inbox.capacity() > 2 * self.appetite {
+            self.inbox = BytesMut::new();
+        }
+        self.inbox.reserve(self.appetite);
+        let read = self.reader.read_buf(&mut self.inbox).await?;
+        self.appetite = match read {
+            read if read >= self.appetite => (self.appetite * 2).min(APPETITE_MOST),
+            read if read < self.appetite / 8 => (self.appetite / 2).max(APPETITE_LEAST),
+            _ => self.appetite,
+        };
+        Ok(read)
+    }
+}
+
+impl Batch {
+    /// Passes on a piece of the inbox, together with the one before it where they touch.
+    fn pass(&mut self, range: Range<usize>) {
+        match self.pieces.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ if range.is_empty() => {}
+            _ => self.pieces.push(range),
+        }
+    }
+}
+
+/// Reads of a connection that is quiet, in bytes.
+const APPETITE_LEAST: usize = 8 * 1024;
+/// Reads of a connection that streams, in bytes.
+const APPETITE_MOST: usize = 256 * 1024;

@@ -1,0 +1,85 @@
+//! Targets and clients on a bad day.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Stand;
+use super::middle::world;
+use super::stand::{failed, ok};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_down_or_full_is_named_with_its_stage() {
+    let mut stand = Stand::new().await;
+    stand.cluster.sql("ALTER ROLE analyst CONNECTION LIMIT 0");
+    let said = failed(stand.psql(&stand.url("analyst", ""), &["SELECT 1"])).await;
+    assert!(said.contains("orders could not be reached: login failed: FATAL: too many connections"), "{said}");
+    stand.cluster.stop();
+    let said = failed(stand.psql(&stand.url("analyst", ""), &["SELECT 1"])).await;
+    assert!(said.contains("orders could not be reached: dial failed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_restarts_in_mid_query_says_so_and_comes_back() {
+    let mut stand = Stand::new().await;
+    let sleeper = stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"]);
+    let sleeper = tokio::spawn(failed(sleeper));
+    while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stand.cluster.restart();
+    let said = sleeper.await.unwrap();
+    assert!(said.contains("terminating connection due to administrator command"), "{said}");
+    assert_eq!(stand.ask(&["SELECT 1"]).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_and_half_a_start_reach_nobody() {
+    let stand = Stand::new().await;
+    for (name, bytes) in [
+        ("HTTP", &b"GET / HTTP/1.1\r\n\r\n"[..]),
+        ("a huge length", b"\x7f\xff\xff\xff\0\x03\0\0"),
+        ("TLS that is none", b"\x16\x03\x01\x00\x05hello"),
+        ("a request for TLS with something behind it", b"\0\0\0\x08\x04\xd2\x16\x2fuser\0analyst\0\0"),
+        ("no user", b"\0\0\0\x09\0\x03\0\0\0"),
+        ("a cancellation of nobody", b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x02"),
+    ] {
+        let mut client = stand.connect().await;
+        client.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), client.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "{name}: it is left waiting");
+        assert!(!answer.windows(5).any(|window| window == b"R\0\0\0\x08"), "{name}: it was let in");
+    }
+    let mut silent = stand.connect().await;
+    silent.write_all(b"\0\0\0\x30\0\x03\0\0user\0").await.unwrap();
+    assert_eq!(stand.ask(&["SELECT 1"]).await, "1", "nobody waits for it");
+    let rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
+    assert_eq!(rows.len(), 2, "what asked for no session left none: {rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_an_operator_ends_hears_why() {
+    let stand = Stand::new().await;
+    let sleeper = tokio::spawn(failed(stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"])));
+    while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stand.middle.runner.live.end_all(&sallyport::failure::Ending::Killed);
+    let said = sleeper.await.unwrap();
+    assert!(said.contains("terminating connection: an operator ended this session"), "{said}");
+    assert_eq!(ok(stand.psql(&stand.url("analyst", ""), &["SELECT 2"])).await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_withdraws_the_role_ends_the_session() {
+    let stand = Stand::new().await;
+    let sleeper = tokio::spawn(failed(stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"])));
+    while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let policy = super::stand::POLICY.replace("\"analyst\", ", "");
+    stand.middle.world.send_replace(world(2, &policy, &[&stand.middle.device], &[&stand.middle.target]));
+    let said = sleeper.await.unwrap();
+    assert!(said.contains("terminating connection: access was withdrawn"), "{said}");
+}
