@@ -6,6 +6,7 @@
 
 mod permit;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sallyport_policies::{self as policies, Decision, Port, RecordingRule, SshAction};
@@ -173,6 +174,15 @@ impl Access {
         };
         let narrowed = || Failure::Denied("the policy allows less here than before: connect again".to_owned());
         now.covers(held).then_some(()).ok_or_else(narrowed)
+    }
+
+    /// The place on the tailnet that `host` and `port` mean to a caller: a registered target, and something that it speaks.
+    pub(crate) fn on_tailnet(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        let world = self.world();
+        let target = world.target_named(host)?;
+        let protocol = Protocol::of_port(port)?;
+        target.address(protocol).ok()?;
+        target.addresses.first().map(|address| SocketAddr::new(*address, port))
     }
 
     /// Waits until there is a newer world than the last one that this handle waited for; never, once there will be none.

@@ -29,6 +29,11 @@ impl From<&Arrival> for Origin {
 }
 
 impl Origin {
+    /// The key that the device is known by.
+    pub fn device(&self) -> PublicKey {
+        self.device
+    }
+
     /// The address and port that the device called.
     pub fn destination(&self) -> SocketAddr {
         self.destination
@@ -83,6 +88,11 @@ impl Caller {
     /// The device that calls.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The same device, calling `destination` inside a connection that has proved it.
+    pub(crate) fn calling(&self, destination: SocketAddr) -> Origin {
+        Origin { device: self.device.key, source: self.source, destination }
     }
 
     /// Its address and port inside the tailnet.

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{Backend, Config};
 use crate::credentials::PostgresVault;
 use crate::failure::Ending;
-use crate::session::{Live, Runner};
+use crate::session::{Inside, Live, Runner};
 use crate::state::{Folder, Keys, Lock, State};
 use crate::target::Protocol;
 use crate::{dns, postgres, ssh};
@@ -74,9 +74,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (tailnet, arrivals) = start_tailnet(&config, &state, &keys, &stored, clock.now()).await?;
     let admitted = tailnet.peers().into_iter().map(|peer| peer.key).collect::<HashSet<_>>();
     let (zone, zones) = watch::channel(stored.zone(&config, &state));
-    let (world, worlds) = watch::channel(stored.world(1, policy));
+    let (world, worlds) = watch::channel(stored.world(1, policy, &config.tailnet.domain));
 
     let live = Live::default();
+    let (inside, inner) = Inside::new();
     let (v4, v6) = state.plan().gateway();
     let gateway = Arc::new(Gateway {
         databases: Arc::new(postgres::Broker::new(PostgresVault::new(&keys, &config.tailnet.domain, clock.clone()))),
@@ -88,12 +89,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             live: live.clone(),
             state: state.clone(),
             gateway: config.tailnet.endpoint(),
+            inside,
         },
         resolver: dns::Resolver::new(zones, &config.dns.forward),
         addresses: [v4.into(), v6.into()],
     });
     let keeper = Keeper { config, state: state.clone(), tailnet, live, clock, world, zone, admitted };
-    let outcome = attend(gateway, keeper, arrivals, watch, &folder).await;
+    let callers = door::Callers { arrivals, inner };
+    let outcome = attend(gateway, keeper, callers, watch, &folder).await;
     state.close().await;
     outcome
 }
@@ -102,7 +105,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 async fn attend(
     gateway: Arc<Gateway>,
     mut keeper: Keeper,
-    arrivals: Arrivals,
+    callers: door::Callers,
     watch: Watch,
     folder: &Folder,
 ) -> anyhow::Result<()> {
@@ -130,7 +133,7 @@ async fn attend(
             warn!(%error, "the control socket has stopped");
         }
     });
-    let mut door = tokio::spawn(door::attend(gateway, arrivals));
+    let mut door = tokio::spawn(door::attend(gateway, callers));
 
     let backend = tailnet.backend();
     for note in &backend.notes {

@@ -5,6 +5,7 @@
 //! the gateway holds: it alone races the broker against revocation, expiry, a failed recording, an operator and shutdown.
 
 mod dial;
+mod inside;
 mod limits;
 mod live;
 mod run;
@@ -21,6 +22,7 @@ use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
 
+pub use inside::{InnerCall, Inside};
 use limits::Activity;
 pub use live::Live;
 pub use run::{Runner, run};
@@ -31,6 +33,7 @@ pub struct Session {
     approach: Approach,
     recording: Option<Recording>,
     access: Access,
+    inside: Inside,
     standing: watch::Sender<Standing>,
     activity: Activity,
     ended: watch::Receiver<Option<Ending>>,

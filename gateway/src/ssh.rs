@@ -3,7 +3,7 @@
 //! Two whole SSH connections (RFC 4253) meet here, and everything that RFC 4254 sends over one of them is judged, written
 //! down and sent on over the other: [`greet`] lets the client in, [`reach`] gets to the target meanwhile, [`relay`] carries
 //! one channel, [`observe`] says what is recorded, [`authorize`] alone decides, and [`refuse`] alone tells the client why not.
-//! Forwarding of any kind is refused by name.
+//! What nobody knows is refused by its name.
 
 mod algorithms;
 mod answers;
@@ -11,6 +11,7 @@ mod authorize;
 mod files;
 mod greet;
 mod observe;
+mod opening;
 mod reach;
 mod record;
 mod refuse;
@@ -27,11 +28,19 @@ use crate::access::SshPermit;
 use crate::failure::Failure;
 use crate::session::Session;
 
+use opening::Places;
+
 pub use crate::credentials::Vault;
+pub use authorize::{Kind, Scope};
 #[cfg(fuzzing)]
 pub(crate) use files::fuzzing;
 pub use greet::Greeting;
 pub use refuse::decline;
+
+/// OpenSSH's question whether the other end is there (its PROTOCOL, section 2.1 and sshd's ClientAliveInterval).
+const KEEPALIVE_REQUEST: &str = "keepalive@openssh.com";
+/// OpenSSH's promise to open no more session channels (its PROTOCOL, section 2.2).
+const NO_MORE_SESSIONS: &str = "no-more-sessions@openssh.com";
 
 /// Carries one client's connection to its target, until both are done or the gateway ends the session.
 ///
@@ -41,10 +50,11 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
     // Whatever way this function is left, both connections are cut when it is.
     let cut = CancellationToken::new();
     let _guard = cut.clone().drop_guard();
-    let reaching = tokio::spawn(reach::reach(Arc::clone(&session), Arc::clone(&vault), cut.clone()));
+    let places = Places::new();
+    let reaching = tokio::spawn(reach::reach(Arc::clone(&session), Arc::clone(&vault), places.clone(), cut.clone()));
     let reaching = AbortOnDropHandle::new(reaching);
 
-    let client = greet::greet(greeting, &session, &vault, cut).await?;
+    let client = greet::greet(greeting, &session, &vault, places, cut).await?;
     let permit = client.permitted().await?;
     let entered = enter(reaching, &permit, &session, &vault);
     let target = tokio::select! {
@@ -59,12 +69,23 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
 
     let channels = TaskTracker::new();
     let farewell = relay::Farewell::default();
-    let relays = relay::Relays::new(Arc::clone(&session), permit, target, farewell.clone());
+    let relays = relay::Relays::new(Arc::clone(&session), permit, client.handle(), target, farewell.clone());
+    let answering = async {
+        while let Some(asking) = client.asking().await {
+            relays.answer(asking).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::pin!(answering);
     let result = loop {
         tokio::select! {
             Some(opening) = client.opening() => {
                 channels.spawn(relays.carry(opening));
             }
+            Some(opening) = relays.opening() => {
+                channels.spawn(relays.carry_back(opening));
+            }
+            () = &mut answering => {}
             ending = session.ended() => {
                 farewell.say(&ending.to_string());
                 break Ok(Some(ending.to_string()));

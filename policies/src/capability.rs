@@ -7,8 +7,9 @@
 //!   "exec": { "commands": ["uptime", "git-upload-pack *"] }, // these commands; {} is any
 //!   "sftp": { "download": true, "upload": false },
 //!   "subsystems": ["netconf"],
-//!   "localForward": ["localhost:9090", "*.internal:443"], // ssh -L, by host:port as the target dials it
-//!   "remoteForward": ["localhost:*"],                     // ssh -R, by host:port as the target binds it
+//!   "localForward": ["localhost:9090", "*.internal:443"], // ssh -L, -D, -W: host:port as the target dials it,
+//!                                                         // or the path of a Unix socket there: "/run/app/*.sock"
+//!   "remoteForward": ["localhost:*"],                     // ssh -R, by host:port or path as the target binds it
 //!   "agent": {}, "x11": {},
 //!   "env": ["TZ", "LC_*"],                                // besides the acceptEnv of the ssh rule
 //!   "maxDuration": "8h", "idleTimeout": "30m",
@@ -19,7 +20,7 @@
 
 use std::time::Duration;
 
-use crate::pattern;
+use crate::{Endpoint, pattern};
 
 /// What one SSH session may do. Capabilities that apply together add up, while limits stay with the strictest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +33,10 @@ pub struct SshCapability {
     pub sftp: SftpRule,
     /// Other subsystems, by name.
     pub subsystems: Vec<String>,
-    /// `host:port` that the client may have dialled from the target (`ssh -L`); `*` stands for any.
+    /// `host:port`, or the paths of sockets, that the client may have dialled from the target (`ssh -L`); `*` stands for
+    /// any.
     pub local_forward: Vec<String>,
-    /// `host:port` that the client may have bound on the target (`ssh -R`); `*` stands for any.
+    /// `host:port`, or the paths of sockets, that the client may have bound on the target (`ssh -R`); `*` stands for any.
     pub remote_forward: Vec<String>,
     /// Forwarding of the client's authentication agent.
     pub agent: bool,
@@ -92,6 +94,16 @@ impl SshCapability {
         self.env.extend_from_slice(&other.env);
         self.max_duration = stricter(self.max_duration, other.max_duration);
         self.idle_timeout = stricter(self.idle_timeout, other.idle_timeout);
+    }
+
+    /// Whether the client may have `to` dialled from the target.
+    pub fn may_dial(&self, to: Endpoint<'_>) -> bool {
+        to.is_among(&self.local_forward)
+    }
+
+    /// Whether the client may have the target listen at `at`.
+    pub fn may_listen(&self, at: Endpoint<'_>) -> bool {
+        at.is_among(&self.remote_forward)
     }
 
     /// Whether every right of `held` is among these and no limit is stricter, so that whoever holds it may go on. Lists are

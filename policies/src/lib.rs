@@ -24,6 +24,7 @@ mod decision;
 mod denial;
 mod duration;
 mod error;
+mod forward;
 mod pattern;
 mod postgres;
 mod posture;
@@ -41,6 +42,7 @@ pub use decision::{
     SshGrant, Target, Value,
 };
 pub use error::{Errors, Note, PolicyError};
+pub use forward::Endpoint;
 pub use pattern::matches as wildcard_matches;
 pub use postgres::{FunctionRule, ParameterRule, PostgresCapability, StatementKind, StatementRule};
 pub use traffic::{Port, Protocol};

@@ -14,6 +14,11 @@ pub(crate) fn matches_command(pattern: &str, command: &str) -> bool {
     covers(pattern, command, |c| !c.is_control() && !SHELL_OPERATORS.contains(c))
 }
 
+/// Like [`matches()`], for paths: a wildcard never stands for a slash.
+pub(crate) fn matches_path(pattern: &str, path: &str) -> bool {
+    covers(pattern, path, |c| c != '/')
+}
+
 const SHELL_OPERATORS: &str = ";&|<>()`$\\!\n\r\0";
 
 /// Backtracks to the last `*` only, which is enough and takes at most `pattern × text` steps.

@@ -211,14 +211,69 @@ pub enum Event {
         /// Why not, as it was told to the caller.
         why: String,
     },
-    /// A forward was asked for and refused.
+    /// A forward was asked for and refused, by the policy or by the end that should have opened it.
     ForwardRefused {
-        /// `local`, `remote`, `stream-local`, `agent` or `x11`.
+        /// As in `forward_opened`.
         kind: String,
-        /// What should have been reached or listened on.
+        /// What should have been reached or listened on; empty for an agent and a display.
         address: String,
         /// Why not.
         why: String,
+    },
+    /// A forwarded connection was opened, as a channel of its own.
+    ForwardOpened {
+        /// Number of the channel.
+        channel: u32,
+        /// `local` (`ssh -L`, `-D`, `-W`: the target dials a port), `stream-local` (it dials a Unix socket), `remote` (`-R`:
+        /// somebody connected to a port where it listens), `remote-stream-local` (to a socket), `jump` (`-J`, `-W`: to
+        /// another target of the gateway, in a session of its own), `agent` (`-A`: the target uses the caller's agent) or
+        /// `x11` (`-X`, `-Y`: it uses the caller's display).
+        kind: String,
+        /// What is reached, as `host:port` or a path; for a remote one, where the target listens; empty for an agent and a
+        /// display.
+        address: String,
+        /// Where the connection comes from, as the end that opened it says; empty for sockets and agents.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        originator: String,
+    },
+    /// A forwarded connection was closed.
+    ForwardClosed {
+        /// Number of the channel.
+        channel: u32,
+        /// Bytes from the client to the target.
+        sent: u64,
+        /// Bytes from the target to the client.
+        received: u64,
+        /// How long it was open, in milliseconds.
+        lasted_ms: u64,
+    },
+    /// The target listens for the client (`ssh -R`).
+    ListenerOpened {
+        /// `remote` or `remote-stream-local`.
+        kind: String,
+        /// Where, as the client asked for it, with the port that the target chose where it was asked to choose.
+        address: String,
+    },
+    /// The target listens there no longer: the client took it back, or the connection ended.
+    ListenerClosed {
+        /// `remote` or `remote-stream-local`.
+        kind: String,
+        /// Where.
+        address: String,
+    },
+    /// The client lets the target use its authentication agent (`ssh -A`). Each use is a forward of the kind `agent`.
+    AgentForwarding {
+        /// Number of the channel that it was asked for on.
+        channel: u32,
+    },
+    /// The client lets the target use its X11 display. Each use is a forward of the kind `x11`.
+    X11Forwarding {
+        /// Number of the channel that it was asked for on.
+        channel: u32,
+        /// Whether for a single connection.
+        single: bool,
+        /// The authentication protocol, such as `MIT-MAGIC-COOKIE-1`; its cookie is not recorded.
+        protocol: String,
     },
     /// Keys were exchanged anew in mid-session.
     Rekey {

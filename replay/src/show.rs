@@ -147,7 +147,10 @@ impl Summary {
                 let what = what.split_once(' ').map_or(what.clone(), |(_, rest)| rest.to_owned());
                 self.change(channel, |of| of.file(FileLine { at_ms, what }));
             }
-            Event::ChannelClose { channel, sent, received } => {
+            Event::ForwardOpened { channel, kind, address, .. } => {
+                self.change(channel, |of| of.what = Some(timeline::forward(&kind, &address)));
+            }
+            Event::ForwardClosed { channel, sent, received, .. } | Event::ChannelClose { channel, sent, received } => {
                 self.change(channel, |of| (of.sent, of.received) = (sent, received));
             }
             _ => {}

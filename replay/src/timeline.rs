@@ -23,11 +23,25 @@ pub fn sentence(event: &Event) -> String {
             Some(channel) => format!("#{channel} REFUSED {what}: {why}"),
             None => format!("REFUSED {what}: {why}"),
         },
-        Event::ForwardRefused { kind, address, why } => format!("REFUSED {kind} forward of {address}: {why}"),
+        Event::ForwardRefused { kind, address, why } => format!("REFUSED {}: {why}", forward(kind, address)),
+        Event::ListenerOpened { kind, address } => format!("{}: the target listens", forward(kind, address)),
+        Event::ListenerClosed { kind, address } => format!("{}: the target listens no longer", forward(kind, address)),
         _ => in_channel(event).map_or_else(
             || "an event that this version does not know".to_owned(),
             |(channel, text)| format!("#{channel} {text}"),
         ),
+    }
+}
+
+/// What is forwarded, in words.
+pub(crate) fn forward(kind: &str, address: &str) -> String {
+    match kind {
+        "local" | "stream-local" => format!("local forward to {address}"),
+        "remote" | "remote-stream-local" => format!("remote forward from {address}"),
+        "jump" => format!("jump to {address}"),
+        "agent" => "use of the agent".to_owned(),
+        "x11" => "use of the X11 display".to_owned(),
+        other => format!("{other} forward of {address}"),
     }
 }
 
@@ -61,6 +75,25 @@ fn in_channel(event: &Event) -> Option<(u32, String)> {
             let dumped = if *core_dumped { ", core dumped" } else { "" };
             let said = if message.is_empty() { String::new() } else { format!(": {message}") };
             (*channel, format!("ended by signal {signal}{dumped}{said}"))
+        }
+        _ => return forwarded(event),
+    })
+}
+
+/// The events of what a channel forwards.
+fn forwarded(event: &Event) -> Option<(u32, String)> {
+    Some(match event {
+        Event::ForwardOpened { channel, kind, address, originator } => {
+            let from = if originator.is_empty() { String::new() } else { format!(", from {originator}") };
+            (*channel, format!("{}{from}", forward(kind, address)))
+        }
+        Event::ForwardClosed { channel, sent, received, lasted_ms } => {
+            (*channel, format!("closed after {lasted_ms} ms, {sent} bytes in, {received} bytes out"))
+        }
+        Event::AgentForwarding { channel } => (*channel, "the target may use the agent".to_owned()),
+        Event::X11Forwarding { channel, single, .. } => {
+            let times = if *single { " once" } else { "" };
+            (*channel, format!("the target may use the X11 display{times}"))
         }
         _ => return None,
     })
@@ -168,6 +201,23 @@ mod tests {
             (
                 Event::Gap { from_ms: 100, to_ms: 350, why: "disk full".into() },
                 "GAP: nothing was recorded for 250 ms: disk full",
+            ),
+            (
+                Event::ForwardOpened {
+                    channel: 4,
+                    kind: "local".into(),
+                    address: "localhost:9090".into(),
+                    originator: "127.0.0.1:5000".into(),
+                },
+                "#4 local forward to localhost:9090, from 127.0.0.1:5000",
+            ),
+            (
+                Event::ForwardClosed { channel: 4, sent: 1, received: 2, lasted_ms: 3 },
+                "#4 closed after 3 ms, 1 bytes in, 2 bytes out",
+            ),
+            (
+                Event::ListenerOpened { kind: "remote".into(), address: "localhost:8080".into() },
+                "remote forward from localhost:8080: the target listens",
             ),
             (Event::Unknown, "an event that this version does not know"),
         ];

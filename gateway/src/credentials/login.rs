@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{Algorithm, Certificate, PrivateKey, ssh_key};
-use sallyport_policies::ExecRule;
+use sallyport_policies::{ExecRule, SshCapability};
 use sallyport_recorder::SessionId;
 
 use super::Vault;
@@ -64,24 +64,38 @@ impl Vault {
             let detail = format!("the account {account:?} has characters that a certificate must not carry");
             return Err(Failure::target(&permit.target().name, Stage::Login, detail));
         }
-        let pty = permit.capability().shell || permit.capability().exec != ExecRule::None;
-        self.certify(account, &format!("{} session {session}", permit.caller()), pty)
+        self.certify(account, &format!("{} session {session}", permit.caller()), &extensions(permit.capability()))
             .map_err(|error| Failure::Ours(format!("user certificate: {error}")))
     }
 
     /// A new key, certified for `account` for the next minutes.
-    fn certify(&self, account: &str, key_id: &str, pty: bool) -> Result<Credential, ssh_key::Error> {
+    fn certify(&self, account: &str, key_id: &str, extensions: &[&str]) -> Result<Credential, ssh_key::Error> {
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
         let now = self.now();
         let subject = key.public_key().key_data().clone();
         let mut builder =
             Builder::new_with_random_nonce(&mut rand::rng(), subject, now.saturating_sub(SKEW), now + LIFETIME)?;
         builder.serial(rand::random())?.cert_type(CertType::User)?.key_id(key_id)?.valid_principal(account)?;
-        if pty {
-            builder.extension("permit-pty", "")?;
+        for extension in extensions {
+            builder.extension(*extension, "")?;
         }
         Ok(Credential::Certificate(Arc::new(key), Box::new(builder.sign(&self.user_ca)?)))
     }
+}
+
+/// What the target's sshd is to allow on the connection: no more than the permit does, as a second lock behind ours
+/// (OpenSSH's PROTOCOL.certkeys).
+fn extensions(capability: &SshCapability) -> Vec<&'static str> {
+    let forwards = !capability.local_forward.is_empty() || !capability.remote_forward.is_empty();
+    [
+        ("permit-X11-forwarding", capability.x11),
+        ("permit-agent-forwarding", capability.agent),
+        ("permit-port-forwarding", forwards),
+        ("permit-pty", capability.shell || capability.exec != ExecRule::None),
+    ]
+    .into_iter()
+    .filter_map(|(extension, given)| given.then_some(extension))
+    .collect()
 }
 
 async fn read(secret: &SecretRef) -> Result<Secret, String> {
@@ -127,12 +141,23 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_opens_no_more_than_the_permit() {
+        let plain = SshCapability::default();
+        assert_eq!(extensions(&plain), ["permit-pty"]);
+        let forwards = SshCapability { shell: false, exec: ExecRule::None, agent: true, ..plain };
+        assert_eq!(extensions(&forwards), ["permit-agent-forwarding"]);
+        let forwards = SshCapability { remote_forward: vec!["localhost:*".into()], x11: true, ..forwards };
+        let all = ["permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding"];
+        assert_eq!(extensions(&forwards), all);
+    }
+
+    #[test]
     fn a_certificate_is_for_one_account_and_some_minutes() {
         let key = || PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
         let clock = Clock::from_fn(|| Timestamp::from_second(1_800_000_000).unwrap());
         let vault =
             Vault { user_ca: key(), host_ca: key(), host_key: key(), domain: "corp.internal".to_owned(), clock };
-        let Ok(Credential::Certificate(_, certificate)) = vault.certify("ubuntu", "alice@example.com", false) else {
+        let Ok(Credential::Certificate(_, certificate)) = vault.certify("ubuntu", "alice@example.com", &[]) else {
             panic!("no certificate");
         };
         assert_eq!(certificate.valid_principals(), ["ubuntu"]);

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 use sallyport_recorder::SessionId;
-use sallyport_tailnet::{Arrival, Arrivals, PublicKey, Verdict};
+use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, PublicKey, Stream, Verdict};
+use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use super::Gateway;
 use crate::failure::Failure;
 use crate::identity::Origin;
+use crate::session::InnerCall;
 use crate::target::Protocol;
 use crate::{dns, postgres, session, ssh};
 
@@ -29,48 +31,87 @@ const DESCRIPTORS_PER_CONNECTION: usize = 6;
 /// Descriptors that the gateway itself needs.
 const DESCRIPTORS_KEPT: usize = 256;
 
+/// Where connections come from.
+pub(super) struct Callers {
+    /// Over the tailnet.
+    pub(super) arrivals: Arrivals,
+    /// Inside sessions, from a device that a session has proved.
+    pub(super) inner: mpsc::Receiver<InnerCall>,
+}
+
+impl Callers {
+    /// The next connection; `None` once the data plane has stopped.
+    async fn next(&mut self) -> Option<Call> {
+        tokio::select! {
+            arrival = self.arrivals.next() => arrival.map(Call::from),
+            Some(InnerCall { origin, stream }) = self.inner.recv() => Some(Call { origin, stream, flow: None }),
+        }
+    }
+}
+
+/// One connection. A flow is kept of those that the tailnet carries by themselves.
+struct Call {
+    origin: Origin,
+    stream: Stream,
+    flow: Option<FlowHandle>,
+}
+
+impl From<Arrival> for Call {
+    fn from(arrival: Arrival) -> Self {
+        Self { origin: Origin::from(&arrival), stream: arrival.stream, flow: Some(arrival.flow) }
+    }
+}
+
+/// Notes in the flow of a connection what became of it.
+fn verdict(flow: Option<&FlowHandle>, verdict: Verdict) {
+    if let Some(flow) = flow {
+        flow.verdict(verdict);
+    }
+}
+
 /// Takes connections until the data plane stops.
-pub(super) async fn attend(gateway: Arc<Gateway>, mut arrivals: Arrivals) {
+pub(super) async fn attend(gateway: Arc<Gateway>, mut callers: Callers) {
     let places = Places::within(descriptors());
-    while let Some(arrival) = arrivals.next().await {
-        let Some(place) = places.take(arrival.device) else {
-            arrival.flow.verdict(Verdict::Denied { reason: "too many connections at the same time".into() });
+    while let Some(call) = callers.next().await {
+        let Some(place) = places.take(call.origin.device()) else {
+            verdict(call.flow.as_ref(), Verdict::Denied { reason: "too many connections at the same time".into() });
             continue;
         };
         let gateway = Arc::clone(&gateway);
         tokio::spawn(async move {
             let _place = place;
-            match (Protocol::of_port(arrival.destination.port()), arrival.destination.port()) {
-                (Some(Protocol::Ssh), _) => ssh(&gateway, arrival).await,
-                (Some(Protocol::Postgres), _) => postgres(&gateway, arrival).await,
-                (None, dns::PORT) => resolve(&gateway, arrival).await,
-                _ => arrival.flow.verdict(Verdict::Denied { reason: "no broker for this port".into() }),
+            let port = call.origin.destination().port();
+            match (Protocol::of_port(port), port) {
+                (Some(Protocol::Ssh), _) => ssh(&gateway, call).await,
+                (Some(Protocol::Postgres), _) => postgres(&gateway, call).await,
+                (None, dns::PORT) => resolve(&gateway, call).await,
+                _ => verdict(call.flow.as_ref(), Verdict::Denied { reason: "no broker for this port".into() }),
             }
         });
     }
 }
 
 /// An SSH connection: silent ones and those that are not SSH cost a task and a buffer, and are never decided on.
-async fn ssh(gateway: &Gateway, arrival: Arrival) {
-    let origin = Origin::from(&arrival);
-    let Arrival { stream, flow, .. } = arrival;
+async fn ssh(gateway: &Gateway, call: Call) {
+    let Call { origin, stream, flow } = call;
+    let flow = flow.as_ref();
     let greeting = match ssh::Greeting::read(stream).await {
         Ok(greeting) => greeting,
         Err(failure) => {
             debug!(source = ?origin, %failure, "no SSH greeting");
-            return flow.verdict(Verdict::Denied { reason: failure.to_string() });
+            return verdict(flow, Verdict::Denied { reason: failure.to_string() });
         }
     };
     match gateway.runner.access.approach(&origin) {
         Ok(approach) => {
             let id = SessionId::new(gateway.runner.access.clock().now());
-            flow.verdict(Verdict::Allowed { session: id.to_string() });
+            verdict(flow, Verdict::Allowed { session: id.to_string() });
             let vault = Arc::clone(&gateway.vault);
             session::run(&gateway.runner, approach, id, |session| ssh::serve(greeting, session, vault)).await;
         }
         Err(refusal) => {
             info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
-            flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
+            verdict(flow, Verdict::Denied { reason: refusal.failure.to_string() });
             gateway.runner.refused(Protocol::Ssh, &origin, &refusal).await;
             // A stranger learns nothing; a caller reads why.
             if refusal.caller.is_some() {
@@ -81,14 +122,14 @@ async fn ssh(gateway: &Gateway, arrival: Arrival) {
 }
 
 /// A connection to a database. A client that only wants to cancel what another of its connections does gets no session.
-async fn postgres(gateway: &Gateway, arrival: Arrival) {
-    let origin = Origin::from(&arrival);
-    let Arrival { stream, flow, device, .. } = arrival;
+async fn postgres(gateway: &Gateway, call: Call) {
+    let Call { origin, stream, flow } = call;
+    let flow = flow.as_ref();
     let greeting = match postgres::Greeting::read(stream).await {
         Ok(greeting) => greeting,
         Err(failure) => {
             debug!(source = ?origin, %failure, "no Postgres greeting");
-            return flow.verdict(Verdict::Denied { reason: failure.to_string() });
+            return verdict(flow, Verdict::Denied { reason: failure.to_string() });
         }
     };
     let decision = gateway.runner.access.approach(&origin);
@@ -106,21 +147,21 @@ async fn postgres(gateway: &Gateway, arrival: Arrival) {
     match (decision, asked) {
         (Ok(approach), Ok(postgres::Asked::Session(client))) => {
             let id = SessionId::new(gateway.runner.access.clock().now());
-            flow.verdict(Verdict::Allowed { session: id.to_string() });
+            verdict(flow, Verdict::Allowed { session: id.to_string() });
             let broker = Arc::clone(broker);
             session::run(&gateway.runner, approach, id, |session| postgres::serve(client, session, broker)).await;
         }
         (Ok(_), Ok(postgres::Asked::Cancel(canceller))) => {
-            flow.verdict(Verdict::Allowed { session: "cancel".into() });
-            broker.cancels().deliver(device, canceller).await;
+            verdict(flow, Verdict::Allowed { session: "cancel".into() });
+            broker.cancels().deliver(origin.device(), canceller).await;
         }
         (Ok(_), Err(failure)) => {
             debug!(source = ?origin, %failure, "no Postgres start-up");
-            flow.verdict(Verdict::Denied { reason: failure.to_string() });
+            verdict(flow, Verdict::Denied { reason: failure.to_string() });
         }
         (Err(refusal), asked) => {
             info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
-            flow.verdict(Verdict::Denied { reason: refusal.failure.to_string() });
+            verdict(flow, Verdict::Denied { reason: refusal.failure.to_string() });
             gateway.runner.refused(Protocol::Postgres, &origin, &refusal).await;
             if let Ok(asked) = asked {
                 postgres::decline(asked, &refusal.failure).await;
@@ -129,12 +170,13 @@ async fn postgres(gateway: &Gateway, arrival: Arrival) {
     }
 }
 
-async fn resolve(gateway: &Gateway, arrival: Arrival) {
-    if !gateway.addresses.contains(&arrival.destination.ip()) {
-        return arrival.flow.verdict(Verdict::Denied { reason: "DNS is at the gateway's own address".into() });
+async fn resolve(gateway: &Gateway, call: Call) {
+    let flow = call.flow.as_ref();
+    if !gateway.addresses.contains(&call.origin.destination().ip()) {
+        return verdict(flow, Verdict::Denied { reason: "DNS is at the gateway's own address".into() });
     }
-    arrival.flow.verdict(Verdict::Allowed { session: "dns".into() });
-    dns::serve_stream(arrival.stream, &gateway.resolver).await;
+    verdict(flow, Verdict::Allowed { session: "dns".into() });
+    dns::serve_stream(call.stream, &gateway.resolver).await;
 }
 
 /// Raises the soft limit of open files to the hard one, and says what it is.

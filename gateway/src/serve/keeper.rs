@@ -67,10 +67,10 @@ impl Stored {
     }
 
     /// The world in which `policy` holds.
-    pub(super) fn world(self, revision: u64, policy: Arc<Policy>) -> Arc<World> {
+    pub(super) fn world(self, revision: u64, policy: Arc<Policy>, domain: &str) -> Arc<World> {
         let directory = Directory::new(self.devices.into_iter().map(|enrolled| enrolled.device));
         let targets = self.targets.into_iter().map(|known| known.target).collect();
-        Arc::new(World::new(revision, policy, directory, targets))
+        Arc::new(World::new(revision, policy, directory, targets).named(domain))
     }
 }
 
@@ -122,7 +122,7 @@ impl Keeper {
         }
         let revision = self.world.borrow().revision + 1;
         self.zone.send_replace(stored.zone(&self.config, &self.state));
-        self.world.send_replace(stored.world(revision, policy));
+        self.world.send_replace(stored.world(revision, policy, &self.config.tailnet.domain));
         for (key, peer) in valid {
             if !self.admitted.contains(&key) {
                 match self.tailnet.upsert(peer) {

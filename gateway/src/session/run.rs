@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::live::{Live, Place};
-use super::{Activity, Session, Standing, limits};
+use super::{Activity, Inside, Session, Standing, limits};
 use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
 use crate::identity::{Origin, Owner};
@@ -42,6 +42,8 @@ pub struct Runner {
     pub state: State,
     /// The gateway's name in recordings.
     pub gateway: String,
+    /// Where calls inside sessions go.
+    pub inside: Inside,
 }
 
 /// Opens a session on `approach`, hands it to `broker`, and sees it to its end.
@@ -77,6 +79,7 @@ where
         approach,
         recording,
         access: runner.access.clone(),
+        inside: runner.inside.clone(),
         standing,
         activity: Activity::new(),
         ended,

@@ -1,16 +1,25 @@
-//! What a caller may do on a channel: the one place where a [`ChannelPermit`] is made. Every kind of request asks it.
+//! What a caller may do on an SSH connection: the one place where a [`ChannelPermit`] is made. Every request on a channel,
+//! every channel that either end opens and every request about the whole connection asks it; without a permit nothing is
+//! passed on and nothing opens.
 
-use sallyport_policies::{ExecRule, wildcard_matches};
+mod kind;
+#[cfg(test)]
+mod matrix;
+
+use sallyport_policies::{Endpoint, ExecRule, SshCapability, wildcard_matches};
 
 use super::files::ScpCommand;
+use super::observe;
 use crate::access::SshPermit;
 
-/// Leave to pass on the one request that it was made for.
+pub use kind::{Kind, Scope};
+
+/// Leave to pass on the one request, or to open the one channel, that it was made for.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct ChannelPermit(());
 
-/// What a client asks for on a channel.
+/// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Request<'a> {
     /// A pseudo-terminal; it shows nothing by itself.
@@ -29,10 +38,28 @@ pub(super) enum Request<'a> {
     Signal,
     /// A new size of the window.
     Window,
-    /// Forwarding of the agent or of X11.
-    Forward(Forward),
-    /// Something that we do not know.
-    Unknown(&'a str),
+    /// `ssh -A`: the target may open channels to the caller's agent.
+    AgentForwarding,
+    /// `ssh -X` and `-Y`: the target may open channels to the caller's display.
+    X11Forwarding,
+    /// A channel for a program; what runs there is asked for on it.
+    Session,
+    /// A channel from the client to what the target dials: `ssh -L`, `-D`, `-W` and `-J`.
+    Dial(Endpoint<'a>),
+    /// A channel from the client to another target of this gateway, which the gateway itself answers.
+    Jump,
+    /// That the target listens: `ssh -R`.
+    Listen(Endpoint<'a>),
+    /// That the target listens no longer; whether this connection had asked it to listen there.
+    Unlisten { listening: bool },
+    /// A channel from the target, for a connection to where it listens; whether this connection had asked for that.
+    Forwarded { listening: bool },
+    /// A channel from the target to the caller's agent; whether agent forwarding was asked for and passed on.
+    AgentChannel { forwarding: bool },
+    /// A channel from the target to the caller's display; the same.
+    X11Channel { forwarding: bool },
+    /// Something that we do not know, or that this end has no business to ask for.
+    Unknown(Kind, &'a str),
 }
 
 /// The kinds of forwarding.
@@ -42,8 +69,12 @@ pub(super) enum Forward {
     Local,
     /// `ssh -R`.
     Remote,
-    /// The same with Unix sockets.
+    /// `ssh -L` to a Unix socket.
     StreamLocal,
+    /// `ssh -R` of a Unix socket.
+    RemoteStreamLocal,
+    /// `ssh -J` and `-W` to another target of the gateway.
+    Jump,
     /// `ssh -A`.
     Agent,
     /// `ssh -X` and `-Y`.
@@ -57,8 +88,18 @@ impl Forward {
             Self::Local => "local",
             Self::Remote => "remote",
             Self::StreamLocal => "stream-local",
+            Self::RemoteStreamLocal => "remote-stream-local",
+            Self::Jump => "jump",
             Self::Agent => "agent",
             Self::X11 => "x11",
+        }
+    }
+
+    /// Of a listener at `at`.
+    pub(super) fn listening(at: Endpoint<'_>) -> Self {
+        match at {
+            Endpoint::Tcp { .. } => Self::Remote,
+            Endpoint::Unix { .. } => Self::RemoteStreamLocal,
         }
     }
 }
@@ -107,28 +148,30 @@ impl FileRule {
     }
 }
 
-/// Why a forward is refused: none is passed on in this version.
-pub(super) fn forward(forward: Forward, target: &str) -> String {
-    let what = match forward {
-        Forward::Local => "local forwarding",
-        Forward::Remote => "remote forwarding",
-        Forward::StreamLocal => "forwarding of Unix sockets",
-        Forward::Agent => "agent forwarding",
-        Forward::X11 => "X11 forwarding",
-    };
-    format!("{what} to {target} is not passed on by this gateway")
-}
-
 /// Decides whether `permit` covers `request`.
 ///
 /// # Errors
 /// Why not, as a sentence for the caller.
 pub(super) fn authorize(permit: &SshPermit, request: Request<'_>) -> Result<ChannelPermit, String> {
-    let capability = permit.capability();
-    let target = &permit.target().name;
-    let missing = |what: &str| format!("{what}{}", missing(permit));
-    let files = FileRule::of(permit);
-    let allowed = match request {
+    let place = missing(permit);
+    let given = Given { capability: permit.capability(), accept_env: permit.accept_env(), place };
+    judge(&given, request).map(ChannelPermit)
+}
+
+/// What a permit gives, for a request to be held against.
+struct Given<'a> {
+    capability: &'a SshCapability,
+    accept_env: &'a [String],
+    /// The end of a sentence about what is not given.
+    place: String,
+}
+
+/// The decision itself.
+fn judge(given: &Given<'_>, request: Request<'_>) -> Result<(), String> {
+    let Given { capability, accept_env, place } = given;
+    let missing = |what: &str| format!("{what}{place}");
+    let files = FileRule { download: capability.sftp.download, upload: capability.sftp.upload, place: place.clone() };
+    match request {
         Request::Pty | Request::Signal | Request::Window => Ok(()),
         Request::Shell => capability.shell.then_some(()).ok_or_else(|| missing("a shell")),
         Request::Exec(command) if command.len() > MAX_COMMAND => {
@@ -148,13 +191,38 @@ pub(super) fn authorize(permit: &SshPermit, request: Request<'_>) -> Result<Chan
         }
         Request::Environment { name, size, before } => {
             let fits = size <= MAX_VARIABLE && before < MAX_VARIABLES;
-            let named = || permit.accept_env().iter().any(|pattern| wildcard_matches(pattern, name));
+            let named = || accept_env.iter().any(|pattern| wildcard_matches(pattern, name));
             (fits && named()).then_some(()).ok_or_else(|| missing(&format!("the environment variable {name:?}")))
         }
-        Request::Forward(kind) => Err(forward(kind, target)),
-        Request::Unknown(name) => Err(format!("the request {name:?} is not known to this gateway")),
-    };
-    allowed.map(ChannelPermit)
+        Request::AgentForwarding => capability.agent.then_some(()).ok_or_else(|| missing("agent forwarding")),
+        Request::X11Forwarding => capability.x11.then_some(()).ok_or_else(|| missing("X11 forwarding")),
+        // A channel alone runs nothing, and where a caller jumps to, that target's own permits decide.
+        Request::Session | Request::Jump => Ok(()),
+        Request::Dial(to) => {
+            capability.may_dial(to).then_some(()).ok_or_else(|| missing(&format!("local forwarding to {}", shown(to))))
+        }
+        Request::Listen(at) => capability
+            .may_listen(at)
+            .then_some(())
+            .ok_or_else(|| missing(&format!("remote forwarding from {}", shown(at)))),
+        Request::Unlisten { listening } | Request::Forwarded { listening } => {
+            listening.then_some(()).ok_or_else(|| "this session asked for no such forward".to_owned())
+        }
+        Request::AgentChannel { forwarding } => (capability.agent && forwarding)
+            .then_some(())
+            .ok_or_else(|| "this session did not forward an agent".to_owned()),
+        Request::X11Channel { forwarding } => {
+            (capability.x11 && forwarding).then_some(()).ok_or_else(|| "this session did not forward X11".to_owned())
+        }
+        Request::Unknown(kind, name) => {
+            Err(format!("{} {:?} is not known to this gateway", kind.scope(), observe::name(name)))
+        }
+    }
+}
+
+/// An endpoint that a peer named, in a sentence.
+fn shown(endpoint: Endpoint<'_>) -> String {
+    observe::name(&endpoint.to_string())
 }
 
 /// The end of a sentence about something that a permit does not give.

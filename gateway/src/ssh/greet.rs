@@ -3,26 +3,31 @@
 //! The tunnel has proved who calls, so the first authentication request that the policy lets in succeeds, whatever its
 //! method; keys and passwords are not looked at. Each request is judged by the account that it names.
 
+mod doorkeeper;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use russh::server::{self, Auth, ChannelOpenHandle, Msg};
-use russh::{Channel, ChannelOpenFailure, ChannelType, Disconnect, MethodSet, SshId};
+use russh::server::{self, Auth, Msg};
+use russh::{Disconnect, MethodSet, SshId};
 use sallyport_recorder::Event;
 use sallyport_tailnet::Stream;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
+use super::opening::{Asking, MAX_OPENINGS, Opening, Places, prohibited};
 use super::wire::Wire;
-use super::{Vault, algorithms, authorize};
+use super::{Vault, algorithms};
 use crate::access::SshPermit;
 use crate::credentials::HostProof;
 use crate::failure::Failure;
 use crate::session::Session;
+
+use doorkeeper::{Doorkeeper, Queues};
 
 /// A connection whose first line says that it speaks SSH 2. Nothing was sent on it yet.
 #[derive(Debug)]
@@ -91,23 +96,20 @@ pub(super) enum Fault {
     /// The recording.
     #[error("{0}")]
     Session(Failure),
+    /// Requests without waiting for their answers.
+    #[error("more than {MAX_ASKINGS} requests wait for their answers")]
+    Impatience,
 }
 
 /// A client whose connection is up.
 pub(super) struct Client {
     handle: server::Handle,
     verdicts: Mutex<mpsc::Receiver<Result<SshPermit, Failure>>>,
-    openings: Mutex<mpsc::Receiver<Opening>>,
+    openings: Mutex<mpsc::Receiver<Opening<Msg>>>,
+    askings: Mutex<mpsc::Receiver<Asking>>,
     gone: CancellationToken,
     name: String,
     session: Arc<Session>,
-}
-
-/// A channel that the client wants, and its place among those that it may have.
-pub(super) struct Opening {
-    pub(super) channel: Channel<Msg>,
-    pub(super) reply: ChannelOpenHandle,
-    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Answers the client's greeting and begins the key exchange.
@@ -115,19 +117,15 @@ pub(super) async fn greet(
     greeting: Greeting,
     session: &Arc<Session>,
     vault: &Vault,
+    places: Places,
     cut: CancellationToken,
 ) -> Result<Client, Failure> {
     let (verdict, verdicts) = mpsc::channel(MAX_ATTEMPTS);
-    let (opening, openings) = mpsc::channel(MAX_CHANNELS);
+    let (opening, openings) = mpsc::channel(MAX_OPENINGS);
+    let (asking, askings) = mpsc::channel(MAX_ASKINGS);
     let gone = CancellationToken::new();
-    let doorkeeper = Doorkeeper {
-        session: Arc::clone(session),
-        verdict,
-        opening,
-        places: Arc::new(Semaphore::new(MAX_CHANNELS)),
-        refusal: None,
-        _gone: gone.clone().drop_guard(),
-    };
+    let queues = Queues { verdict, opening, asking };
+    let doorkeeper = Doorkeeper::new(Arc::clone(session), queues, places, gone.clone().drop_guard());
     let proof = vault.host_proof(Some(session.target()))?;
     let name = greeting.client().to_owned();
     let running = greeting.begin(proof, doorkeeper, cut).await?;
@@ -135,6 +133,7 @@ pub(super) async fn greet(
         handle: running.handle(),
         verdicts: Mutex::new(verdicts),
         openings: Mutex::new(openings),
+        askings: Mutex::new(askings),
         gone,
         name,
         session: Arc::clone(session),
@@ -180,8 +179,18 @@ impl Client {
     }
 
     /// The next channel that it wants.
-    pub(super) async fn opening(&self) -> Option<Opening> {
+    pub(super) async fn opening(&self) -> Option<Opening<Msg>> {
         self.openings.lock().await.recv().await
+    }
+
+    /// The next request that it makes about the whole connection. They have to be answered in this order.
+    pub(super) async fn asking(&self) -> Option<Asking> {
+        self.askings.lock().await.recv().await
+    }
+
+    /// For what is opened towards it.
+    pub(super) fn handle(&self) -> server::Handle {
+        self.handle.clone()
     }
 
     /// Resolves when its connection is over.
@@ -195,7 +204,7 @@ impl Client {
         let told = failure.told(session.id());
         let refused = async {
             if let Some(opening) = self.opening().await {
-                opening.reply.reject(ChannelOpenFailure::Other { code: PROHIBITED, reason: told.clone() }).await;
+                opening.reply.reject(prohibited(told.clone())).await;
             }
         };
         match timeout(DISMISSAL, refused).await {
@@ -214,137 +223,6 @@ impl Client {
             self.gone.cancelled().await;
         })
         .await;
-    }
-}
-
-/// Answers the client inside the library's own loop, so it decides and passes on, and never waits for a peer.
-struct Doorkeeper {
-    session: Arc<Session>,
-    verdict: mpsc::Sender<Result<SshPermit, Failure>>,
-    opening: mpsc::Sender<Opening>,
-    places: Arc<Semaphore>,
-    refusal: Option<String>,
-    _gone: DropGuard,
-}
-
-impl Doorkeeper {
-    /// Judges a request for `account`. Nothing of an earlier request counts.
-    fn judge(&mut self, account: &str) -> Auth {
-        match self.session.authorize_ssh(account) {
-            Ok(permit) => match self.verdict.try_send(Ok(permit)) {
-                Ok(()) => Auth::Accept,
-                Err(_) => no_methods(),
-            },
-            Err(failure) => {
-                self.refusal = Some(format!("{}\r\n", failure.told(self.session.id())));
-                // When the queue is full there were as many refusals before this one.
-                let _ = self.verdict.try_send(Err(failure));
-                no_methods()
-            }
-        }
-    }
-
-    /// Hands a session channel to the relay, while there is a place.
-    async fn open(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle) -> Result<(), Fault> {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => {
-                // There are as many places in the queue as there are channels, so it is full of none.
-                let _ = self.opening.try_send(Opening { channel, reply, place });
-            }
-            Err(_) => {
-                let why = format!("at most {MAX_CHANNELS} channels may be open on one connection");
-                let what = "session channel".to_owned();
-                let event = Event::Refused { channel: None, what, why: why.clone() };
-                self.session.record(event).await.map_err(Fault::Session)?;
-                reply.reject(ChannelOpenFailure::Other { code: SHORTAGE, reason: why }).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rejects a channel of a type that no client has to open, by its name.
-    async fn reject_unknown(&mut self, typ: String, reply: ChannelOpenHandle) -> Result<(), Fault> {
-        let why = "a client opens no channel of this type".to_owned();
-        let event = Event::Refused { channel: None, what: format!("{typ} channel"), why };
-        self.session.record(event).await.map_err(Fault::Session)?;
-        reply.reject(ChannelOpenFailure::UnknownChannelType).await;
-        Ok(())
-    }
-
-    /// Refuses to forward anything.
-    async fn refuse_forward(&mut self, forward: authorize::Forward, address: String) -> Result<String, Fault> {
-        let why = authorize::forward(forward, &self.session.target().name);
-        let event = Event::ForwardRefused { kind: forward.kind().to_owned(), address, why: why.clone() };
-        self.session.record(event).await.map_err(Fault::Session)?;
-        Ok(why)
-    }
-
-    async fn reject_forward(
-        &mut self,
-        forward: authorize::Forward,
-        address: String,
-        reply: ChannelOpenHandle,
-    ) -> Result<(), Fault> {
-        let reason = self.refuse_forward(forward, address).await?;
-        reply.reject(ChannelOpenFailure::Other { code: PROHIBITED, reason }).await;
-        Ok(())
-    }
-}
-
-impl server::Handler for Doorkeeper {
-    type Error = Fault;
-
-    async fn auth_none(&mut self, user: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
-    }
-
-    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
-    }
-
-    async fn auth_publickey(&mut self, user: &str, _key: server::VerifiedPublicKey<'_>) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
-    }
-
-    async fn auth_openssh_certificate(&mut self, user: &str, _: &russh::keys::Certificate) -> Result<Auth, Fault> {
-        Ok(self.judge(user))
-    }
-
-    async fn authentication_banner(&mut self) -> Result<Option<String>, Fault> {
-        Ok(self.refusal.take())
-    }
-
-    async fn channel_open(
-        &mut self,
-        typ: ChannelType,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Result<(), Fault> {
-        use authorize::Forward::{Local, StreamLocal};
-        match typ {
-            ChannelType::Session => self.open(channel, reply).await,
-            ChannelType::DirectTcpip(to) => {
-                let address = format!("{}:{}", to.host_to_connect, to.port_to_connect);
-                self.reject_forward(Local, address, reply).await
-            }
-            ChannelType::DirectStreamLocal(to) => self.reject_forward(StreamLocal, to.socket_path, reply).await,
-            ChannelType::X11 { .. } => self.reject_unknown("x11".to_owned(), reply).await,
-            ChannelType::ForwardedTcpIp(_) => self.reject_unknown("forwarded-tcpip".to_owned(), reply).await,
-            ChannelType::ForwardedStreamLocal(_) => {
-                self.reject_unknown("forwarded-streamlocal@openssh.com".to_owned(), reply).await
-            }
-            ChannelType::AgentForward => self.reject_unknown("auth-agent@openssh.com".to_owned(), reply).await,
-            ChannelType::Unknown { typ } => self.reject_unknown(typ, reply).await,
-        }
-    }
-
-    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut server::Session) -> Result<bool, Fault> {
-        self.refuse_forward(authorize::Forward::Remote, format!("{host}:{port}")).await.map(|_why| false)
-    }
-
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut server::Session) -> Result<bool, Fault> {
-        self.refuse_forward(authorize::Forward::StreamLocal, path.to_owned()).await.map(|_why| false)
     }
 }
 
@@ -382,9 +260,5 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(30);
 const DISMISSAL: Duration = Duration::from_secs(1);
 /// Authentication requests of one connection; OpenSSH's sshd allows six.
 const MAX_ATTEMPTS: usize = 6;
-/// Channels that may be open on one connection; OpenSSH's sshd allows ten sessions.
-pub(super) const MAX_CHANNELS: usize = 64;
-/// SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, section 5.1).
-const PROHIBITED: u32 = 1;
-/// SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254, section 5.1).
-const SHORTAGE: u32 = 4;
+/// Requests about the connection that may wait for their answers; OpenSSH's client sends one for each `-R` at once.
+const MAX_ASKINGS: usize = 128;

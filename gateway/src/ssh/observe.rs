@@ -24,6 +24,10 @@ pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option
             Event::Window { channel, width: cells(*col_width), height: cells(*row_height) }
         }
         ChannelMsg::Signal { signal } => Event::Signal { channel, signal: signal_name(signal) },
+        ChannelMsg::AgentForward { .. } => Event::AgentForwarding { channel },
+        ChannelMsg::RequestX11 { single_connection, x11_authentication_protocol: protocol, .. } => {
+            Event::X11Forwarding { channel, single: *single_connection, protocol: name(protocol) }
+        }
         _ => return None,
     })
 }
@@ -41,7 +45,7 @@ pub(super) fn refused(channel: u32, message: &ChannelMsg, why: String) -> Event 
         ChannelMsg::RequestShell { .. } => "shell".to_owned(),
         ChannelMsg::Exec { command, .. } => format!("exec {}", text(command)),
         ChannelMsg::RequestSubsystem { name, .. } => format!("subsystem {name}"),
-        ChannelMsg::Unknown { name, .. } => name.clone(),
+        ChannelMsg::Unknown { name: unknown, .. } => name(unknown),
         _ => "request".to_owned(),
     };
     Event::Refused { channel: Some(channel), what, why }
@@ -61,6 +65,32 @@ pub(super) fn ended(channel: u32, message: &ChannelMsg) -> Option<Event> {
     }
 }
 
+/// A name or an address that a peer chose, as it may stand in a sentence and in a recording: cut, and with nothing in it that
+/// a terminal would obey.
+pub(super) fn name(text: &str) -> String {
+    let mut kept: String = text.chars().take(MAX_NAME).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_NAME).is_some() {
+        kept.push('…');
+    }
+    kept
+}
+
+/// Whether a message is a request, and wants a reply.
+pub(super) fn wants_reply(message: &ChannelMsg) -> Option<bool> {
+    Some(match message {
+        ChannelMsg::RequestPty { want_reply, .. }
+        | ChannelMsg::RequestShell { want_reply }
+        | ChannelMsg::Exec { want_reply, .. }
+        | ChannelMsg::RequestSubsystem { want_reply, .. }
+        | ChannelMsg::SetEnv { want_reply, .. }
+        | ChannelMsg::AgentForward { want_reply }
+        | ChannelMsg::RequestX11 { want_reply, .. }
+        | ChannelMsg::Unknown { want_reply, .. } => *want_reply,
+        ChannelMsg::Signal { .. } | ChannelMsg::WindowChange { .. } => false,
+        _ => return None,
+    })
+}
+
 /// Columns or rows; RFC 4254 gives them 32 bits, terminals use 16.
 pub(super) fn cells(count: u32) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
@@ -70,6 +100,9 @@ pub(super) fn cells(count: u32) -> u16 {
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..MAX_COMMAND).unwrap_or(bytes)).into_owned()
 }
+
+/// Longest name or address that is kept, in characters: the path of a socket fits.
+const MAX_NAME: usize = 256;
 
 fn signal_name(signal: &Sig) -> String {
     match signal {

@@ -1,38 +1,39 @@
 //! The target's side: transport and key exchange, begun before the client has said who it wants to be, then the host's
 //! proof, then the login with what the vault gives for the permit.
 
+mod target;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use russh::client::{self, AuthResult, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg};
+use russh::client::{
+    self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg,
+};
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, Disconnect, MethodKind, SshId};
+use russh::{Channel, ChannelType, MethodKind, SshId};
 use sallyport_recorder::Event;
+use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::opening::{MAX_OPENINGS, Opening, Places, shortage, wire_name};
 use super::wire::Wire;
-use super::{Vault, algorithms};
+use super::{Vault, algorithms, observe};
 use crate::access::SshPermit;
 use crate::credentials::Credential;
 use crate::failure::{Failure, Stage};
 use crate::session::Session;
 use crate::target::HostIdentity;
 
+pub(super) use target::Target;
+
 /// A target that has proved who it is; nothing of the caller's was sent to it.
 pub(super) struct Reached {
     handle: Handle<Watch>,
     target: String,
     seen: Arc<Seen>,
-    gone: CancellationToken,
-}
-
-/// A target that let the gateway in as one account.
-pub(super) struct Target {
-    handle: Handle<Watch>,
-    name: String,
-    seen: Arc<Seen>,
+    openings: mpsc::Receiver<Opening<Msg>>,
     gone: CancellationToken,
 }
 
@@ -40,6 +41,7 @@ pub(super) struct Target {
 pub(super) async fn reach(
     session: Arc<Session>,
     vault: Arc<Vault>,
+    places: Places,
     cut: CancellationToken,
 ) -> Result<Reached, Failure> {
     let target = session.target();
@@ -47,18 +49,22 @@ pub(super) async fn reach(
     let stream = session.dial().await?;
     let gone = CancellationToken::new();
     let seen = Arc::new(Seen::default());
+    let (opening, openings) = mpsc::channel(MAX_OPENINGS);
     let watch = Watch {
         identity: ssh.host.clone(),
         names: vec![target.name.clone(), ssh.address.host.clone()],
         target: target.name.clone(),
         vault,
         seen: Arc::clone(&seen),
+        session: Arc::clone(&session),
+        opening,
+        places,
         _gone: gone.clone().drop_guard(),
     };
     let wire = Wire::new(stream, Vec::new(), cut);
     let config = Arc::new(config(&ssh.host));
     match timeout(KEX_DEADLINE, client::connect_stream(config, wire, watch)).await {
-        Ok(Ok(handle)) => Ok(Reached { handle, target: target.name.clone(), seen, gone }),
+        Ok(Ok(handle)) => Ok(Reached { handle, target: target.name.clone(), seen, openings, gone }),
         Ok(Err(Fault::HostKey(detail))) => Err(Failure::target(&target.name, Stage::HostKey, detail)),
         Ok(Err(Fault::Protocol(error))) => Err(Failure::target(&target.name, Stage::Protocol, describe(&error))),
         Err(_) => Err(Failure::target(&target.name, Stage::Protocol, "it did not finish its key exchange in time")),
@@ -89,7 +95,7 @@ impl Reached {
             login: login.to_owned(),
         };
         session.record(connected).await?;
-        Ok(Target { handle: self.handle, name: self.target, seen: self.seen, gone: self.gone })
+        Ok(Target::new(self))
     }
 
     async fn present(&mut self, account: &str, credential: Credential) -> Result<bool, russh::Error> {
@@ -146,30 +152,6 @@ impl Reached {
     }
 }
 
-impl Target {
-    /// Opens a session channel.
-    pub(super) async fn open(&self) -> Result<Channel<Msg>, russh::Error> {
-        self.handle.channel_open_session().await
-    }
-
-    /// The failure that the target is to blame for when a channel breaks off.
-    pub(super) fn broke_off(&self) -> Failure {
-        let detail = self.seen.fault().unwrap_or_else(|| "the connection broke off".to_owned());
-        Failure::target(&self.name, Stage::Protocol, detail)
-    }
-
-    /// Resolves when the connection is over.
-    pub(super) async fn gone(&self) {
-        self.gone.cancelled().await;
-    }
-
-    /// Says goodbye.
-    pub(super) async fn leave(&self) {
-        let said = self.handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = timeout(Duration::from_millis(500), said).await;
-    }
-}
-
 /// What was seen of a target.
 #[derive(Debug, Default)]
 struct Seen {
@@ -190,6 +172,9 @@ struct Watch {
     target: String,
     vault: Arc<Vault>,
     seen: Arc<Seen>,
+    session: Arc<Session>,
+    opening: mpsc::Sender<Opening<Msg>>,
+    places: Places,
     _gone: DropGuard,
 }
 
@@ -204,7 +189,6 @@ enum Fault {
     HostKey(String),
 }
 
-/// A target opens no channels: the library rejects every one.
 impl client::Handler for Watch {
     type Error = Fault;
 
@@ -212,6 +196,32 @@ impl client::Handler for Watch {
         self.check(shown).map_err(Fault::HostKey)?;
         *self.seen.host_key.lock() = fingerprint(&shown.public_key());
         Ok(true)
+    }
+
+    async fn server_channel_open(
+        &mut self,
+        typ: ChannelType,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut client::Session,
+    ) -> Result<(), Fault> {
+        match self.places.take(&typ) {
+            Ok(place) => {
+                // There are as many places in the queue as there are channels, so it is full of none.
+                let _ = self.opening.try_send(Opening { typ, channel, reply, place });
+            }
+            Err(why) => {
+                self.refused(format!("{} channel of the target", wire_name(&typ)), why.clone()).await;
+                reply.reject(shortage(why)).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn server_global_request(&mut self, name: String, _: &mut client::Session) -> Result<(), Fault> {
+        let what = format!("global request {} of the target", observe::name(&name));
+        self.refused(what, "it is not known to this gateway".to_owned()).await;
+        Ok(())
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Fault>) -> Result<(), Fault> {
@@ -233,6 +243,11 @@ impl client::Handler for Watch {
 }
 
 impl Watch {
+    /// Writes a refusal down. A recording that fails ends the session by itself.
+    async fn refused(&self, what: String, why: String) {
+        let _ = self.session.record(Event::Refused { channel: None, what, why }).await;
+    }
+
     /// Is this the host that was registered?
     fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
         match (&self.identity, shown) {

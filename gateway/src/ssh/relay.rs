@@ -1,30 +1,35 @@
-//! The channels of one connection: each is opened on the target, then confirmed to the client, then carried.
+//! The channels of one connection: each is judged, opened at the other end, then confirmed, then carried.
 //!
-//! [`passage`] carries one channel, [`requests`] judges what is asked for on it, [`program`] is where the byte streams of
-//! what runs there are observed, and [`farewell`] ends them all.
+//! [`open`] opens them, whichever end wants one; [`passage`] carries a program's, [`requests`] judges what is asked for on it,
+//! and [`program`] is where the byte streams of what runs there are observed; [`forward`] carries a forwarded connection;
+//! [`listen`] answers what is asked of the whole connection, [`asked`] remembers what the target may open because of it, and
+//! [`farewell`] ends them all.
 
+mod asked;
 mod farewell;
+mod forward;
+mod listen;
+mod open;
 mod passage;
 mod program;
 mod requests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use russh::ChannelOpenFailure;
-use sallyport_recorder::Event;
+use russh::{client, server};
 use tokio_util::sync::CancellationToken;
 
-use super::greet::Opening;
+use super::opening::{Asking, Opening};
 use super::reach::Target;
 use crate::access::SshPermit;
 use crate::failure::Failure;
 use crate::session::Session;
 
+use asked::Asked;
 pub(super) use farewell::Farewell;
-use passage::Passage;
 
 /// Carries the channels of one connection.
 #[derive(Clone)]
@@ -33,7 +38,9 @@ pub(super) struct Relays(Arc<Shared>);
 struct Shared {
     session: Arc<Session>,
     permit: SshPermit,
+    client: server::Handle,
     target: Target,
+    asked: Asked,
     farewell: Farewell,
     channels: AtomicU32,
     terminals: AtomicU32,
@@ -42,11 +49,19 @@ struct Shared {
 }
 
 impl Relays {
-    pub(super) fn new(session: Arc<Session>, permit: SshPermit, target: Target, farewell: Farewell) -> Self {
+    pub(super) fn new(
+        session: Arc<Session>,
+        permit: SshPermit,
+        client: server::Handle,
+        target: Target,
+        farewell: Farewell,
+    ) -> Self {
         Self(Arc::new(Shared {
             session,
             permit,
+            client,
             target,
+            asked: Asked::default(),
             farewell,
             channels: AtomicU32::new(0),
             terminals: AtomicU32::new(0),
@@ -66,47 +81,46 @@ impl Relays {
 
     /// Says goodbye to the target.
     pub(super) async fn leave(&self) {
+        if let Err(failure) = self.0.close_listeners().await {
+            self.0.fail(failure);
+        }
         self.0.target.leave().await;
     }
 
-    /// Opens the target's end of a channel, then the client's, and carries both directions until both are closed.
-    pub(super) fn carry(&self, opening: Opening) -> impl Future<Output = ()> + Send + 'static {
+    /// Carries a channel that the client wants, until both ends are closed.
+    pub(super) fn carry(&self, opening: Opening<server::Msg>) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.0);
-        async move {
-            if let Err(failure) = shared.carry(opening).await {
-                shared.failure.lock().get_or_insert(failure);
-                shared.failed.cancel();
-            }
-        }
+        async move { shared.tell(shared.carry(opening).await) }
+    }
+
+    /// The next channel that the target wants.
+    pub(super) async fn opening(&self) -> Option<Opening<client::Msg>> {
+        self.0.target.opening().await
+    }
+
+    /// Carries a channel that the target wants, until both ends are closed.
+    pub(super) fn carry_back(&self, opening: Opening<client::Msg>) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        async move { shared.tell(shared.carry_back(opening).await) }
+    }
+
+    /// Answers a request of the client's about the whole connection; the next one is to wait for it.
+    pub(super) async fn answer(&self, asking: Asking) {
+        self.0.tell(self.0.answer(asking).await);
     }
 }
 
 impl Shared {
-    async fn carry(&self, opening: Opening) -> Result<(), Failure> {
-        let Opening { channel: near, reply, place: _place } = opening;
-        // The client's channel is confirmed only now, so nothing of its can arrive before there is a place for it.
-        let far = match self.target.open().await {
-            Ok(far) => far,
-            Err(russh::Error::ChannelOpenFailure(refusal)) => {
-                let why = format!("{}: {}", self.session.target().name, refusal.description());
-                let event = Event::Refused { channel: None, what: "session channel".to_owned(), why: why.clone() };
-                self.session.record(event).await?;
-                reply.reject(ChannelOpenFailure::Other { code: refusal.code(), reason: why }).await;
-                return Ok(());
-            }
-            Err(_) => return Err(self.target.broke_off()),
-        };
-        let number = self.channels.fetch_add(1, Ordering::Relaxed);
-        if number >= MAX_IN_ALL {
-            let why = format!("one connection may open {MAX_IN_ALL} channels: connect again");
-            reply.reject(ChannelOpenFailure::Other { code: RESOURCE_SHORTAGE, reason: why }).await;
-            return Ok(());
+    fn tell(&self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.fail(failure);
         }
-        self.session.record(Event::ChannelOpen { channel: number, kind: "session".to_owned() }).await?;
-        reply.accept().await;
-        let (result, sent, received) = Passage::carry(self, number, near, far).await;
-        self.session.record(Event::ChannelClose { channel: number, sent, received }).await?;
-        result
+    }
+
+    /// Ends the session; its first failure counts.
+    fn fail(&self, failure: Failure) {
+        self.failure.lock().get_or_insert(failure);
+        self.failed.cancel();
     }
 }
 
@@ -124,7 +138,3 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5 * 60);
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may take to take our last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Channels in the life of one connection: a recording has files for each, and has to stay readable.
-const MAX_IN_ALL: u32 = 20_000;
-/// SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254, section 5.1).
-const RESOURCE_SHORTAGE: u32 = 4;

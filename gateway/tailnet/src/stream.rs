@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::memory::MemoryStream;
@@ -17,6 +17,17 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A pipe inside this process.
     Memory(MemoryStream),
+    /// A connection inside another one; what carries that is at its ends.
+    Inner(DuplexStream),
+}
+
+impl Stream {
+    /// Both ends of a connection inside another one, which holds up to `size` bytes in each direction.
+    #[must_use]
+    pub fn pair(size: usize) -> (Self, Self) {
+        let (one, other) = tokio::io::duplex(size);
+        (Self::Inner(one), Self::Inner(other))
+    }
 }
 
 impl AsyncRead for Stream {
@@ -24,6 +35,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Inner(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -33,6 +45,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Inner(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -44,6 +57,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Inner(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -55,6 +69,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Inner(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -62,6 +77,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Inner(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

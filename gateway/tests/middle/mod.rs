@@ -10,7 +10,7 @@ use sallyport::access::Access;
 use sallyport::clock::Clock;
 use sallyport::config::Config;
 use sallyport::identity::{Device, Directory, Origin, Owner};
-use sallyport::session::{Live, Runner};
+use sallyport::session::{Inside, Live, Runner};
 use sallyport::state::{Folder, Keys, State};
 use sallyport::target::Target;
 use sallyport::world::World;
@@ -62,6 +62,7 @@ impl Middle {
             live: Live::default(),
             state,
             gateway: "test".into(),
+            inside: Inside::new().0,
         });
         (Self { runner, world, device, target }, Calls { dialer, arrivals, _tailnet: tailnet })
     }

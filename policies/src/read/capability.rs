@@ -4,7 +4,7 @@ use jsonc_parser::ast::{StringLit, Value};
 
 use crate::account::Account;
 use crate::reader::{Fields, Reader, quote};
-use crate::{ExecRule, RecordingRule, SftpRule, SshCapability, duration};
+use crate::{ExecRule, RecordingRule, SftpRule, SshCapability, duration, forward};
 
 use super::postgres::{self, PostgresValue};
 use super::ssh::{account_list, env};
@@ -72,8 +72,8 @@ fn ssh(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SshValue> {
             is_subsystem,
             "names of subsystems; file transfer is \"sftp\": { … }",
         ),
-        local_forward: strings(reader, "localForward", is_forward, FORWARD_EXPECTED),
-        remote_forward: strings(reader, "remoteForward", is_forward, FORWARD_EXPECTED),
+        local_forward: strings(reader, "localForward", forward::is_pattern, FORWARD_EXPECTED),
+        remote_forward: strings(reader, "remoteForward", forward::is_pattern, FORWARD_EXPECTED),
         agent: switch(reader, &fields, "agent"),
         x11: switch(reader, &fields, "x11"),
         env: fields.get("env").map(|value| env(reader, value)).unwrap_or_default(),
@@ -162,18 +162,6 @@ fn is_subsystem(name: &str) -> bool {
     name != "sftp" && name.chars().all(|c| c.is_ascii_graphic())
 }
 
-/// `host:port`, `[address]:port`, with `*` for any host or any port.
-fn is_forward(text: &str) -> bool {
-    let host_is_plain =
-        |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.*:".contains(c));
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-        let host = bare.map_or_else(|| !host.contains(':') && host_is_plain(host), host_is_plain);
-        let port = port == "*" || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
-        host && port
-    })
-}
-
 const SSH: &str = "sallyport.dev/cap/ssh";
 
 const POSTGRES: &str = "sallyport.dev/cap/postgres";
@@ -198,4 +186,5 @@ const KEYS: [&str; 13] = [
     "idleTimeout",
 ];
 
-const FORWARD_EXPECTED: &str = "a list of host:port, such as [\"localhost:9090\", \"*.internal:443\", \"localhost:*\"]";
+const FORWARD_EXPECTED: &str = "a list of host:port and of paths of sockets, such as [\"localhost:9090\", \"*.internal:443\", \"localhost:*\", \
+     \"/run/app/*.sock\"]";

@@ -213,6 +213,11 @@ impl<'a> Passage<'a> {
                 }
                 ChannelMsg::Eof => self.to_client.eof().await,
                 ChannelMsg::Close => return Ok(()),
+                message @ ChannelMsg::Unknown { .. } => {
+                    let why = "the target asked for something that is not known to this gateway".to_owned();
+                    self.shared.session.record(observe::refused(self.number, &message, why)).await?;
+                    Ok(())
+                }
                 _ => Ok(()),
             };
         }
@@ -298,7 +303,7 @@ impl<'a> Passage<'a> {
 }
 
 /// Counts consumed bytes, and says when it is time to open the window again.
-fn spend(credit: &mut usize, size: usize) -> Option<u32> {
+pub(super) fn spend(credit: &mut usize, size: usize) -> Option<u32> {
     *credit += size;
     (*credit >= CREDIT).then(|| u32::try_from(std::mem::take(credit)).unwrap_or(u32::MAX))
 }

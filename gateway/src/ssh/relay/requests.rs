@@ -8,7 +8,7 @@ use sallyport_recorder::{Event, TerminalHeader};
 use super::passage::{Flow, Passage, ToTarget};
 use super::program::Program;
 use crate::failure::Failure;
-use crate::ssh::authorize::{self, ChannelPermit, FileRule, Forward, Request};
+use crate::ssh::authorize::{self, ChannelPermit, FileRule, Kind, Request};
 use crate::ssh::files::{ScpCommand, Transfer};
 use crate::ssh::observe;
 use crate::ssh::record::Reel;
@@ -88,6 +88,11 @@ impl Passage<'_> {
             session.record(event).await?;
         }
         self.thread(&message).await?;
+        match &message {
+            ChannelMsg::AgentForward { .. } => self.shared.asked.forward_agent(),
+            ChannelMsg::RequestX11 { single_connection, .. } => self.shared.asked.forward_display(*single_connection),
+            _ => {}
+        }
         if want_reply {
             self.answers.passed_on().await;
         }
@@ -151,9 +156,9 @@ fn request_of(message: &ChannelMsg, variables: usize) -> Option<(Request<'_>, bo
         }
         ChannelMsg::Signal { .. } => (Request::Signal, false),
         ChannelMsg::WindowChange { .. } => (Request::Window, false),
-        ChannelMsg::AgentForward { want_reply } => (Request::Forward(Forward::Agent), *want_reply),
-        ChannelMsg::RequestX11 { want_reply, .. } => (Request::Forward(Forward::X11), *want_reply),
-        ChannelMsg::Unknown { want_reply, name } => (Request::Unknown(name), *want_reply),
+        ChannelMsg::AgentForward { want_reply } => (Request::AgentForwarding, *want_reply),
+        ChannelMsg::RequestX11 { want_reply, .. } => (Request::X11Forwarding, *want_reply),
+        ChannelMsg::Unknown { want_reply, name } => (Request::Unknown(Kind::UnknownRequest, name), *want_reply),
         _ => return None,
     })
 }
@@ -170,6 +175,14 @@ async fn send(to: &ToTarget, message: ChannelMsg, want_reply: bool) -> Result<()
         ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
             to.set_env(want_reply, variable_name, variable_value).await
         }
+        ChannelMsg::AgentForward { .. } => to.agent_forward(want_reply).await,
+        ChannelMsg::RequestX11 {
+            single_connection,
+            x11_authentication_protocol: protocol,
+            x11_authentication_cookie: cookie,
+            x11_screen_number: screen,
+            ..
+        } => to.request_x11(want_reply, single_connection, protocol, cookie, screen).await,
         ChannelMsg::Signal { signal } => to.signal(signal).await,
         ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
             to.window_change(col_width, row_height, pix_width, pix_height).await

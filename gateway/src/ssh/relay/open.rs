@@ -1,0 +1,262 @@
+//! Opens channels: each is judged, opened at the other end, and confirmed only then, so that nothing arrives before there is
+//! a place for it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use russh::{Channel, ChannelOpenFailure, ChannelOpenHandleInner, ChannelType, client, server};
+use sallyport_policies::Endpoint;
+use sallyport_recorder::Event;
+
+use super::Shared;
+use super::forward::Forwarding;
+use super::passage::Passage;
+use crate::failure::Failure;
+use crate::ssh::authorize::{ChannelPermit, Forward, Kind, Request, authorize};
+use crate::ssh::observe;
+use crate::ssh::opening::{Opening, prohibited, shortage, wire_name};
+
+impl Shared {
+    /// Carries a channel that the client wants.
+    pub(super) async fn carry(&self, opening: Opening<server::Msg>) -> Result<(), Failure> {
+        let Opening { typ, channel, reply, place: _place } = opening;
+        let inside = match &typ {
+            ChannelType::DirectTcpip(to) => self.session.on_tailnet(&to.host_to_connect, to.port_to_connect),
+            _ => None,
+        };
+        let permit = match authorize(&self.permit, by_client(&typ, inside.is_some())) {
+            Ok(permit) => permit,
+            Err(why) => return self.turn_away(&typ, why, reply).await,
+        };
+        let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
+        if let Some(destination) = inside {
+            return self.jump(permit, (number, destination), typ, channel, reply).await;
+        }
+        let far = match self.target.open(permit, &typ).await {
+            Ok(far) => far,
+            Err(russh::Error::ChannelOpenFailure(refusal)) => {
+                return self.not_opened(&typ, &self.session.target().name, refusal, reply).await;
+            }
+            Err(_) => return Err(self.target.broke_off()),
+        };
+        match typ {
+            ChannelType::Session => self.program(number, channel, far, reply).await,
+            typ => {
+                self.session.record(opened(number, &typ, false)).await?;
+                reply.accept().await;
+                self.forward(number, channel, far).await
+            }
+        }
+    }
+
+    /// Carries a channel that the target wants.
+    pub(super) async fn carry_back(&self, opening: Opening<client::Msg>) -> Result<(), Failure> {
+        let Opening { typ, channel, reply, place: _place } = opening;
+        let judged = authorize(&self.permit, self.by_target(&typ).await);
+        let permit = match judged {
+            Ok(permit) => permit,
+            Err(why) => return self.turn_away(&typ, why, reply).await,
+        };
+        let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
+        let near = match self.open_at_client(permit, &typ).await {
+            Ok(near) => near,
+            Err(russh::Error::ChannelOpenFailure(refusal)) => {
+                return self.not_opened(&typ, "the client", refusal, reply).await;
+            }
+            // Its connection is over, and the session with it.
+            Err(_) => return Ok(()),
+        };
+        self.session.record(opened(number, &typ, false)).await?;
+        reply.accept().await;
+        self.forward(number, near, channel).await
+    }
+
+    /// Carries a program's channel.
+    async fn program(
+        &self,
+        number: u32,
+        near: Channel<server::Msg>,
+        far: Channel<client::Msg>,
+        reply: ChannelOpenHandleInner<server::Msg>,
+    ) -> Result<(), Failure> {
+        self.session.record(Event::ChannelOpen { channel: number, kind: "session".to_owned() }).await?;
+        reply.accept().await;
+        let (result, sent, received) = Passage::carry(self, number, near, far).await;
+        self.session.record(Event::ChannelClose { channel: number, sent, received }).await?;
+        result
+    }
+
+    async fn forward(&self, number: u32, near: Channel<server::Msg>, far: Channel<client::Msg>) -> Result<(), Failure> {
+        let forwarding = Forwarding::new(self, number);
+        let result = forwarding.carry(near, far).await;
+        self.session.record(forwarding.closed()).await?;
+        result
+    }
+
+    /// Answers a connection to another target of the gateway itself: the target of this session is not asked.
+    async fn jump(
+        &self,
+        _permit: ChannelPermit,
+        (number, destination): (u32, SocketAddr),
+        typ: ChannelType,
+        near: Channel<server::Msg>,
+        reply: ChannelOpenHandleInner<server::Msg>,
+    ) -> Result<(), Failure> {
+        let far = match self.session.call(destination) {
+            Ok(far) => far,
+            Err(failure) => return self.turn_away(&typ, failure.told(self.session.id()), reply).await,
+        };
+        self.session.record(opened(number, &typ, true)).await?;
+        reply.accept().await;
+        let forwarding = Forwarding::new(self, number);
+        let result = forwarding.carry_inside(near, far).await;
+        self.session.record(forwarding.closed()).await?;
+        result
+    }
+
+    async fn open_at_client(
+        &self,
+        _permit: ChannelPermit,
+        typ: &ChannelType,
+    ) -> Result<Channel<server::Msg>, russh::Error> {
+        match typ {
+            ChannelType::ForwardedTcpIp(of) => {
+                let (host, port) = (of.host_to_connect.as_str(), of.port_to_connect);
+                let (from, from_port) = (of.originator_address.as_str(), of.originator_port);
+                self.client.channel_open_forwarded_tcpip(host, port, from, from_port).await
+            }
+            ChannelType::ForwardedStreamLocal(of) => {
+                self.client.channel_open_forwarded_streamlocal(of.socket_path.as_str()).await
+            }
+            ChannelType::AgentForward => self.client.channel_open_agent().await,
+            ChannelType::X11 { originator_address, originator_port } => {
+                self.client.channel_open_x11(originator_address.as_str(), *originator_port).await
+            }
+            _ => Err(russh::Error::Inconsistent),
+        }
+    }
+
+    /// The next channel's number, unless there were too many.
+    fn number(&self) -> Option<u32> {
+        Some(self.channels.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < MAX_IN_ALL)
+    }
+
+    async fn exhausted<M: Send>(&self, typ: &ChannelType, reply: ChannelOpenHandleInner<M>) -> Result<(), Failure> {
+        let why = format!("one connection may open {MAX_IN_ALL} channels: connect again");
+        self.session.record(refused(typ, why.clone())).await?;
+        reply.reject(shortage(why)).await;
+        Ok(())
+    }
+
+    async fn turn_away<M: Send>(
+        &self,
+        typ: &ChannelType,
+        why: String,
+        reply: ChannelOpenHandleInner<M>,
+    ) -> Result<(), Failure> {
+        self.session.record(refused(typ, why.clone())).await?;
+        reply.reject(prohibited(why)).await;
+        Ok(())
+    }
+
+    /// The other end, `whose` it is, would not open it.
+    async fn not_opened<M: Send>(
+        &self,
+        typ: &ChannelType,
+        whose: &str,
+        refusal: ChannelOpenFailure,
+        reply: ChannelOpenHandleInner<M>,
+    ) -> Result<(), Failure> {
+        let reason = format!("{whose}: {}", observe::name(refusal.description()));
+        self.session.record(refused(typ, reason.clone())).await?;
+        reply.reject(ChannelOpenFailure::Other { code: refusal.code(), reason }).await;
+        Ok(())
+    }
+
+    /// What a channel of this type from the target asks for, by what this connection has asked before.
+    async fn by_target<'a>(&self, typ: &'a ChannelType) -> Request<'a> {
+        let hears = async |place: Endpoint<'_>| self.asked.listeners.read().await.hear(place);
+        match typ {
+            ChannelType::ForwardedTcpIp(of) => {
+                let place = Endpoint::Tcp { host: &of.host_to_connect, port: of.port_to_connect };
+                Request::Forwarded { listening: hears(place).await }
+            }
+            ChannelType::ForwardedStreamLocal(of) => {
+                Request::Forwarded { listening: hears(Endpoint::Unix { path: &of.socket_path }).await }
+            }
+            ChannelType::AgentForward => Request::AgentChannel { forwarding: self.asked.agent() },
+            ChannelType::X11 { .. } => Request::X11Channel { forwarding: self.asked.display() },
+            ChannelType::Session => Request::Unknown(Kind::TargetSession, Kind::TargetSession.wire()),
+            ChannelType::DirectTcpip(_) => Request::Unknown(Kind::TargetDirectTcpip, Kind::TargetDirectTcpip.wire()),
+            ChannelType::DirectStreamLocal(_) => {
+                Request::Unknown(Kind::TargetDirectStreamlocal, Kind::TargetDirectStreamlocal.wire())
+            }
+            ChannelType::Unknown { typ } => Request::Unknown(Kind::UnknownTargetChannel, typ),
+        }
+    }
+}
+
+/// What a channel of this type from the client asks for; `inside` is whether it leads to a target of the gateway.
+fn by_client(typ: &ChannelType, inside: bool) -> Request<'_> {
+    match typ {
+        ChannelType::Session => Request::Session,
+        ChannelType::DirectTcpip(_) if inside => Request::Jump,
+        ChannelType::DirectTcpip(to) => {
+            Request::Dial(Endpoint::Tcp { host: &to.host_to_connect, port: to.port_to_connect })
+        }
+        ChannelType::DirectStreamLocal(to) => Request::Dial(Endpoint::Unix { path: &to.socket_path }),
+        ChannelType::ForwardedTcpIp(_) => Request::Unknown(Kind::ClientForwardedTcpip, Kind::ForwardedTcpip.wire()),
+        ChannelType::ForwardedStreamLocal(_) => {
+            Request::Unknown(Kind::ClientForwardedStreamlocal, Kind::ForwardedStreamlocal.wire())
+        }
+        ChannelType::AgentForward => Request::Unknown(Kind::ClientAgent, Kind::ClientAgent.wire()),
+        ChannelType::X11 { .. } => Request::Unknown(Kind::ClientX11, Kind::ClientX11.wire()),
+        ChannelType::Unknown { typ } => Request::Unknown(Kind::UnknownChannel, typ),
+    }
+}
+
+/// What is forwarded by a channel of this type, its address and who began it; `None` where nothing is.
+fn described(typ: &ChannelType) -> Option<(Forward, String, String)> {
+    let place = |host: &str, port| observe::name(&Endpoint::Tcp { host, port }.to_string());
+    Some(match typ {
+        ChannelType::DirectTcpip(to) => (
+            Forward::Local,
+            place(&to.host_to_connect, to.port_to_connect),
+            place(&to.originator_address, to.originator_port),
+        ),
+        ChannelType::ForwardedTcpIp(of) => (
+            Forward::Remote,
+            place(&of.host_to_connect, of.port_to_connect),
+            place(&of.originator_address, of.originator_port),
+        ),
+        ChannelType::DirectStreamLocal(to) => (Forward::StreamLocal, observe::name(&to.socket_path), String::new()),
+        ChannelType::ForwardedStreamLocal(of) => {
+            (Forward::RemoteStreamLocal, observe::name(&of.socket_path), String::new())
+        }
+        ChannelType::AgentForward => (Forward::Agent, String::new(), String::new()),
+        ChannelType::X11 { originator_address, originator_port } => {
+            (Forward::X11, String::new(), place(originator_address, *originator_port))
+        }
+        ChannelType::Session | ChannelType::Unknown { .. } => return None,
+    })
+}
+
+fn opened(channel: u32, typ: &ChannelType, inside: bool) -> Event {
+    match described(typ) {
+        Some((forward, address, originator)) => {
+            let forward = if inside { Forward::Jump } else { forward };
+            Event::ForwardOpened { channel, kind: forward.kind().to_owned(), address, originator }
+        }
+        None => Event::ChannelOpen { channel, kind: wire_name(typ) },
+    }
+}
+
+fn refused(typ: &ChannelType, why: String) -> Event {
+    match described(typ) {
+        Some((forward, address, _)) => Event::ForwardRefused { kind: forward.kind().to_owned(), address, why },
+        None => Event::Refused { channel: None, what: format!("{} channel", wire_name(typ)), why },
+    }
+}
+
+/// Channels in the life of one connection: a recording has files for each, and has to stay readable.
+const MAX_IN_ALL: u32 = 20_000;
