@@ -13,7 +13,7 @@ use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -32,8 +32,10 @@ pub enum Request {
     Changed(oneshot::Sender<Applied>),
     /// How are you?
     Status(oneshot::Sender<Status>),
-    /// End this session.
-    Kill(String, oneshot::Sender<Killed>),
+    /// End this session, for this reason.
+    Kill(String, Kill, oneshot::Sender<Killed>),
+    /// Let an operator look at this session for some seconds.
+    Watch(String, oneshot::Sender<Watched>),
 }
 
 /// What came of a change.
@@ -70,11 +72,30 @@ pub struct Status {
     pub sessions: usize,
 }
 
+/// How a session is to be ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// What its caller is told, and the recording keeps.
+    pub reason: Option<String>,
+}
+
 /// What came of ending a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Killed {
     /// Whether it was there.
     pub found: bool,
+    /// Whether it is over by now.
+    pub ended: bool,
+}
+
+/// Whether a session can be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Whether it is going on.
+    pub live: bool,
+    /// Why not all of it can be seen, if that is so.
+    pub unseen: Option<String>,
 }
 
 /// Why the gateway could not be asked.
@@ -110,6 +131,7 @@ pub async fn serve(listener: UnixListener, requests: mpsc::Sender<Request>) -> i
         .route("/v1/changed", post(changed))
         .route("/v1/status", get(status))
         .route("/v1/sessions/{id}/kill", post(kill))
+        .route("/v1/sessions/{id}/watch", post(watch))
         .with_state(requests);
     axum::serve(listener, routes).await
 }
@@ -125,8 +147,16 @@ async fn status(Shared(requests): Shared<mpsc::Sender<Request>>) -> Result<Json<
 async fn kill(
     Shared(requests): Shared<mpsc::Sender<Request>>,
     axum::extract::Path(id): axum::extract::Path<String>,
+    Json(how): Json<Kill>,
 ) -> Result<Json<Killed>, StatusCode> {
-    ask(&requests, |reply| Request::Kill(id, reply)).await
+    ask(&requests, |reply| Request::Kill(id, how, reply)).await
+}
+
+async fn watch(
+    Shared(requests): Shared<mpsc::Sender<Request>>,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Result<Json<Watched>, StatusCode> {
+    ask(&requests, |reply| Request::Watch(id, reply)).await
 }
 
 async fn ask<T>(
@@ -143,7 +173,7 @@ async fn ask<T>(
 /// # Errors
 /// When one is running and does not answer.
 pub async fn tell_changed(folder: &Path) -> Result<Option<Applied>, AdminError> {
-    call(folder, "POST", "/v1/changed").await
+    call(folder, "POST", "/v1/changed", &()).await
 }
 
 /// Asks the gateway on `folder` how it is; `None` when none is running.
@@ -151,18 +181,31 @@ pub async fn tell_changed(folder: &Path) -> Result<Option<Applied>, AdminError> 
 /// # Errors
 /// When one is running and does not answer.
 pub async fn ask_status(folder: &Path) -> Result<Option<Status>, AdminError> {
-    call(folder, "GET", "/v1/status").await
+    call(folder, "GET", "/v1/status", &()).await
 }
 
 /// Has the gateway on `folder` end a session; `None` when none is running.
 ///
 /// # Errors
 /// When one is running and does not answer.
-pub async fn tell_kill(folder: &Path, session: &str) -> Result<Option<Killed>, AdminError> {
-    call(folder, "POST", &format!("/v1/sessions/{session}/kill")).await
+pub async fn tell_kill(folder: &Path, session: &str, how: &Kill) -> Result<Option<Killed>, AdminError> {
+    call(folder, "POST", &format!("/v1/sessions/{session}/kill"), how).await
 }
 
-async fn call<T: DeserializeOwned>(folder: &Path, method: &str, path: &str) -> Result<Option<T>, AdminError> {
+/// Has the gateway on `folder` let us look at a session for some seconds; `None` when none is running.
+///
+/// # Errors
+/// When one is running and does not answer.
+pub async fn ask_watch(folder: &Path, session: &str) -> Result<Option<Watched>, AdminError> {
+    call(folder, "POST", &format!("/v1/sessions/{session}/watch"), &()).await
+}
+
+async fn call<T: DeserializeOwned>(
+    folder: &Path,
+    method: &str,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<Option<T>, AdminError> {
     let socket = folder.join("admin.sock");
     let failed = |reason: String| AdminError { socket: socket.display().to_string(), reason };
     let stream = match UnixStream::connect(&socket).await {
@@ -173,18 +216,20 @@ async fn call<T: DeserializeOwned>(folder: &Path, method: &str, path: &str) -> R
         }
         Err(error) => return Err(failed(error.to_string())),
     };
-    match timeout(PATIENCE, exchange(stream, method, path)).await {
+    let body = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
+    match timeout(PATIENCE, exchange(stream, method, path, body)).await {
         Ok(Ok(answer)) => serde_json::from_slice(&answer).map(Some).map_err(|e| failed(e.to_string())),
         Ok(Err(reason)) => Err(failed(reason)),
         Err(_) => Err(failed(format!("nothing came for {} seconds", PATIENCE.as_secs()))),
     }
 }
 
-async fn exchange(stream: UnixStream, method: &str, path: &str) -> Result<Bytes, String> {
+async fn exchange(stream: UnixStream, method: &str, path: &str, body: Vec<u8>) -> Result<Bytes, String> {
     let told = |error: hyper::Error| error.to_string();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
     let request = hyper::Request::builder().method(method).uri(path).header("host", "gateway");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let request = request.header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| e.to_string())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(told)?;
         if !response.status().is_success() {
@@ -230,13 +275,20 @@ mod tests {
             while let Some(request) = requests.recv().await {
                 match request {
                     Request::Changed(reply) => drop(reply.send(Applied { ended_sessions: 2, ..Applied::default() })),
-                    Request::Kill(id, reply) => drop(reply.send(Killed { found: id == "x" })),
+                    Request::Kill(id, how, reply) => {
+                        assert_eq!(how.reason.as_deref(), Some("why"));
+                        drop(reply.send(Killed { found: id == "x", ended: true }));
+                    }
+                    Request::Watch(id, reply) => drop(reply.send(Watched { live: id == "x", unseen: None })),
                     Request::Status(_unanswered) => {}
                 }
             }
         });
         assert_eq!(tell_changed(folder.path()).await.unwrap().unwrap().ended_sessions, 2);
-        assert!(tell_kill(folder.path(), "x").await.unwrap().unwrap().found);
+        let why = Kill { reason: Some("why".into()) };
+        assert!(tell_kill(folder.path(), "x", &why).await.unwrap().unwrap().found);
+        assert!(ask_watch(folder.path(), "x").await.unwrap().unwrap().live);
+        assert!(!ask_watch(folder.path(), "y").await.unwrap().unwrap().live);
         let error = ask_status(folder.path()).await.unwrap_err().to_string();
         assert!(error.contains("503"), "{error}");
         server.abort();

@@ -23,6 +23,7 @@ mod shell;
 mod target;
 mod up;
 mod verify;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -83,7 +84,7 @@ enum Command {
     Target(target::Command),
     /// List targets, and print what ends host-key questions
     Ls(ls::Args),
-    /// List sessions, show one, or end it
+    /// List sessions, show one, watch it live, or end it
     #[command(subcommand)]
     Sessions(sessions::Command),
     /// Play a session

@@ -107,15 +107,22 @@ pub enum Ending {
     /// The required recording cannot be written any more.
     #[error("this session must be recorded, and its recording cannot be written any more")]
     RecordingFailed,
-    /// An operator ended it.
-    #[error("an operator ended this session")]
-    Killed,
+    /// An operator ended it, and may have said why.
+    #[error("an operator ended this session{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Killed(Option<String>),
     /// The gateway is going down.
     #[error("the gateway is shutting down")]
     Shutdown,
 }
 
-/// What a target says, fit for a log line and a terminal: no control characters, and not too much of it.
+impl Ending {
+    /// An operator's word, with what they said about it.
+    pub fn killed(why: Option<&str>) -> Self {
+        Self::Killed(why.map(|why| harmless(why.trim())).filter(|why| !why.is_empty()))
+    }
+}
+
+/// What a target or an operator says, fit for a log line and a terminal: no control characters, and not too much of it.
 fn harmless(detail: &str) -> String {
     detail.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).take(LONGEST_DETAIL).collect()
 }

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::access::Access;
-use crate::admin::{self, Killed, Request, Status};
+use crate::admin::{self, Killed, Request, Status, Watched};
 use crate::clock::Clock;
 use crate::config::{Backend, Config};
 use crate::credentials::PostgresVault;
@@ -169,9 +169,21 @@ async fn answer(request: Request, keeper: &mut Keeper, started: Timestamp) {
         Request::Status(reply) => {
             let _ = reply.send(status(keeper, started));
         }
-        Request::Kill(id, reply) => {
-            let found = id.parse::<SessionId>().is_ok_and(|id| keeper.live.end(id, Ending::Killed));
-            let _ = reply.send(Killed { found });
+        Request::Kill(id, how, reply) => {
+            let (id, live) = (id.parse::<SessionId>(), keeper.live.clone());
+            // Apart, because its caller is given a moment to hear of it.
+            tokio::spawn(async move {
+                let found = id.clone().is_ok_and(|id| live.end(id, Ending::killed(how.reason.as_deref())));
+                let ended = match id {
+                    Ok(id) => live.gone(id, GOODBYE).await,
+                    Err(_) => true,
+                };
+                let _ = reply.send(Killed { found, ended });
+            });
+        }
+        Request::Watch(id, reply) => {
+            let seen = id.parse().ok().and_then(|id| keeper.live.look(id));
+            let _ = reply.send(Watched { live: seen.is_some(), unseen: seen.flatten() });
         }
     }
 }

@@ -9,6 +9,7 @@ mod inside;
 mod limits;
 mod live;
 mod run;
+mod sight;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    Checkpoint, Head, RecorderError,
+    Checkpoint, FLUSH_AFTER, Head, RecorderError,
     queue::Queue,
     writer::{Ending, Writer},
 };
@@ -40,6 +40,8 @@ impl Driver {
     async fn drive(&self, mut writer: Writer) -> Result<(), RecorderError> {
         let mut syncing: Option<JoinHandle<Result<Head, RecorderError>>> = None;
         let mut due: Option<Instant> = None;
+        let mut viewers = self.queue.viewers();
+        let mut flush: Option<Instant> = None;
         loop {
             let timer = due.filter(|_| syncing.is_none());
             let ending;
@@ -52,6 +54,11 @@ impl Driver {
                     (writer, ending, due) = (cut, None, None);
                     syncing = Some(spawn_blocking(move || sync.run()));
                 }
+                () = async { match flush { Some(at) => sleep_until(at).await, None => pending().await } } => {
+                    writer = blocking(move || { writer.cut_for_viewers()?; Ok(writer) }).await?;
+                    (flush, ending) = (None, None);
+                }
+                _ = viewers.changed() => ending = None,
                 synced = async { match &mut syncing { Some(task) => task.await, None => pending().await } } => {
                     (syncing, ending) = (None, None);
                     self.checkpoint(synced.map_err(|_| RecorderError::Stopped)??);
@@ -63,8 +70,12 @@ impl Driver {
                 }
                 return self.end(writer, ending).await;
             }
+            let now = Instant::now();
             if due.is_none() && writer.is_dirty() {
-                due = Some(Instant::now() + SYNC_AFTER);
+                due = Some(now + SYNC_AFTER);
+            }
+            if flush.is_none() && writer.has_any() && viewers.borrow_and_update().is_some_and(|until| now < until) {
+                flush = Some(now + FLUSH_AFTER);
             }
         }
     }

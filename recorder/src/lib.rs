@@ -6,13 +6,16 @@
 //!
 //! Writing: [`Store::create`] gives a [`Recording`]. Nothing is ever dropped: a full queue makes the session wait, and a
 //! failure is returned by every later call and by [`Recording::failure`].
-//! After a crash: [`Store::recover`]. Reading: [`read::RecordingReader`], which trusts nothing. Proof: [`verify()`].
+//! After a crash: [`Store::recover`]. Reading: [`read::RecordingReader`], which trusts nothing, and [`follow::Follow`], which
+//! reads along while it is written. Proof: [`verify()`].
 
 mod cast;
+mod cursor;
 mod drive;
 mod error;
 mod event;
 mod folder;
+pub mod follow;
 mod hash;
 mod id;
 mod locate;
@@ -26,6 +29,7 @@ pub mod scan;
 pub mod segment;
 mod store;
 pub mod verify;
+mod viewing;
 mod writer;
 
 pub use cast::{CastHeader, TerminalHeader};
@@ -43,3 +47,4 @@ pub use recover::{RecoverError, Recovered, Recovery};
 pub use segment::StreamId;
 pub use store::{FindError, Store, Stored};
 pub use verify::{Problem, ProblemKind, Verification, verify};
+pub use viewing::{FLUSH_AFTER, Viewing};

@@ -63,6 +63,8 @@ pub(crate) struct Queue {
     inner: Mutex<Inner>,
     ready: Notify,
     failure: watch::Sender<Option<RecorderError>>,
+    /// Until when somebody looks on, and whoever has to know that it changed.
+    viewed: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,7 @@ impl Queue {
             inner: Mutex::default(),
             ready: Notify::new(),
             failure: watch::Sender::new(None),
+            viewed: watch::Sender::new(None),
         }
     }
 
@@ -141,6 +144,21 @@ impl Queue {
             inner.waiting.shrink_to(4);
         }
         Some(next)
+    }
+
+    /// Somebody looks on until then; says whether nobody did so before.
+    pub(crate) fn view_until(&self, until: Instant) -> bool {
+        self.viewed.send_if_modified(|viewed| {
+            // Whoever is looked at already needs no word for each time that it is said again.
+            let new = viewed.is_none_or(|viewed| viewed < Instant::now());
+            *viewed = (*viewed).max(Some(until));
+            new
+        })
+    }
+
+    /// Whether somebody looks on, now and when that changes.
+    pub(crate) fn viewers(&self) -> watch::Receiver<Option<Instant>> {
+        self.viewed.subscribe()
     }
 
     /// Waits until there may be a message, and says how many bytes wait.

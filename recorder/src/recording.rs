@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Checkpoint, End, Event, Head, RecorderError, SessionId, StreamId, TerminalHeader,
+    Checkpoint, End, Event, Head, RecorderError, SessionId, StreamId, TerminalHeader, Viewing,
     queue::{Message, Queue},
 };
 
@@ -114,6 +114,12 @@ impl Recording {
                 Ok(None) | Err(_) => std::future::pending().await,
             }
         }
+    }
+
+    /// Leave to look on while it is written.
+    #[must_use]
+    pub fn viewing(&self) -> Viewing {
+        Viewing::new(Arc::clone(&self.shared.queue))
     }
 
     /// The head of the chain, each time that everything before it has reached the disk.

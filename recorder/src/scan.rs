@@ -85,6 +85,13 @@ impl Scan {
         self.length
     }
 
+    /// Takes in what was appended since it was opened.
+    pub(crate) fn look_again(&mut self) {
+        if let Ok(metadata) = std::fs::symlink_metadata(&self.path) {
+            self.length = self.length.max(metadata.len());
+        }
+    }
+
     /// Goes on at this byte.
     pub(crate) fn seek(&mut self, position: u64) {
         self.position = position;

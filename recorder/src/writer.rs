@@ -190,10 +190,20 @@ impl Writer {
         ids.into_iter().try_for_each(|id| self.cut(id))
     }
 
+    /// Whether something was taken in that is in no file yet.
+    pub(crate) fn has_any(&self) -> bool {
+        self.streams.values().any(|stream| !stream.content.is_empty())
+    }
+
+    /// Writes everything, for whoever looks on. What it changed is synced when its time comes.
+    pub(crate) fn cut_for_viewers(&mut self) -> Result<(), RecorderError> {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.cut(id))
+    }
+
     /// Writes everything and says what to sync. Streams that are finished are let go, and so is memory.
     pub(crate) fn cut_all(&mut self) -> Result<Sync, RecorderError> {
-        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
-        ids.into_iter().try_for_each(|id| self.cut(id))?;
+        self.cut_for_viewers()?;
         let mut files = std::mem::take(&mut self.unsynced);
         for stream in self.streams.values_mut().filter(|stream| !stream.synced) {
             stream.synced = true;

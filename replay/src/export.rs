@@ -191,13 +191,17 @@ fn json_lines(reader: &RecordingReader, terminal: Option<u32>, out: &mut impl Wr
         None => reader.entries(),
     };
     for entry in entries {
-        let Entry { at_ms, item } = entry?;
-        let time = started.checked_add(Duration::from_millis(at_ms)).unwrap_or(Timestamp::MAX);
-        let line = JsonLine { time, at_ms, item: described(item)? };
-        json::write(out, &line)?;
-        out.write_all(b"\n")?;
+        json_line(started, entry?, out)?;
     }
     Ok(())
+}
+
+/// Writes one entry of a session that began at `started` as a line of JSON.
+pub(crate) fn json_line(started: Timestamp, entry: Entry, out: &mut impl Write) -> Result<(), Failure> {
+    let Entry { at_ms, item } = entry;
+    let time = started.checked_add(Duration::from_millis(at_ms)).unwrap_or(Timestamp::MAX);
+    json::write(out, &JsonLine { time, at_ms, item: described(item)? })?;
+    Ok(out.write_all(b"\n")?)
 }
 
 #[derive(Serialize)]

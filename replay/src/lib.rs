@@ -1,4 +1,4 @@
-//! Sallyport's replay: timeline, terminal player, export, verify.
+//! Sallyport's replay: timeline, terminal player, live view, export, verify.
 //!
 //! Recordings are hostile text: a target may have printed anything. INVARIANT: nothing of a recording reaches a viewer's
 //! terminal but through the virtual terminal's cells or through [`harmless`].
@@ -8,6 +8,7 @@ pub mod export;
 mod failure;
 pub mod harmless;
 pub mod json;
+pub mod live;
 pub mod moment;
 pub mod player;
 pub mod reel;
@@ -16,5 +17,6 @@ pub mod text;
 pub mod timeline;
 pub mod transcript;
 pub mod verify;
+mod window;
 
 pub use failure::Failure;

@@ -105,7 +105,7 @@ impl Iterator for Times {
     }
 }
 
-fn moment(entry: Entry) -> Moment {
+pub(crate) fn moment(entry: Entry) -> Moment {
     let change = match entry.item {
         Item::Event(event) => Change::Noted(timeline::sentence(&event)),
         Item::TerminalStart { terminal, header } => {
@@ -127,7 +127,8 @@ fn stream_of(output: OutputStream) -> Stream {
     }
 }
 
-fn title(manifest: &Manifest) -> String {
+/// A few words that name a session: the front of its id, the target, the caller.
+pub(crate) fn title(manifest: &Manifest) -> String {
     let header = &manifest.header;
     let id = header.id.to_string();
     format!("{} {} · {}", id.split('-').next().unwrap_or(&id), header.target.name, header.caller.name())

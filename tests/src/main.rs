@@ -11,6 +11,7 @@
 mod bad_days;
 mod chaos;
 mod forbidden;
+mod live;
 mod ordinary;
 mod peers;
 mod policy;

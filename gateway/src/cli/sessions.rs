@@ -1,9 +1,10 @@
-//! `sallyport sessions`: find them again, show one, end one.
+//! `sallyport sessions`: find them again, show one, watch it, end some.
 
+use sallyport_recorder::SessionId;
 use sallyport_replay::reel::Reel;
 use sallyport_replay::show::Summary;
 
-use super::{BadInput, Ended, Out, Site, expiry};
+use super::{BadInput, Ended, Out, Site, expiry, watch};
 use crate::admin;
 use crate::state::{SessionFilter, SessionRow};
 
@@ -20,11 +21,32 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End a session that is going on
-    Kill {
-        /// The session's id, or its beginning
-        id: String,
-    },
+    /// Watch a session that is going on
+    Watch(watch::Args),
+    /// End sessions that are going on; their callers are told
+    Kill(Kill),
+}
+
+/// Which sessions to end, and why.
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    /// The sessions' ids, or their beginnings
+    #[arg(required = true)]
+    ids: Vec<String>,
+    /// What their callers read, and the recording keeps
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of ending a session, for programs.
+#[derive(Debug, serde::Serialize)]
+struct KillReport {
+    id: SessionId,
+    /// `ended`, `told` or `over`
+    result: &'static str,
 }
 
 /// Which sessions.
@@ -57,7 +79,8 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
     match command {
         Command::Ls(args) => list(args, site, out).await,
         Command::Show { id, json } => show(&id, json, site, out).await,
-        Command::Kill { id } => kill(&id, site, out).await,
+        Command::Watch(args) => watch::run(args, site, out).await,
+        Command::Kill(args) => kill(args, site, out).await,
     }
 }
 
@@ -133,23 +156,34 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
     Ok(Ended::Yes)
 }
 
-async fn kill(id: &str, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
+async fn kill(args: Kill, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
     let (config, state) = site.open().await?;
-    let id = state.session(id).await?.id.to_string();
-    match admin::tell_kill(&config.state.folder, &id).await? {
-        Some(killed) if killed.found => {
-            out.line(&format!("session {id} was told to end"))?;
-            Ok(Ended::Yes)
-        }
-        Some(_) => {
-            out.line(&format!("session {id} is over"))?;
-            Ok(Ended::No)
-        }
-        None => {
-            out.line("no gateway is running on this state folder, so no session is going on")?;
-            Ok(Ended::No)
+    // A mistake in one id ends none of them.
+    let mut ids = Vec::new();
+    for prefix in &args.ids {
+        ids.push(state.session(prefix).await?.id);
+    }
+    ids.dedup();
+    let how = admin::Kill { reason: args.reason };
+    let (mut reports, mut all) = (Vec::new(), true);
+    for id in ids {
+        let killed = admin::tell_kill(&config.state.folder, &id.to_string(), &how).await?;
+        let (result, said) = match killed {
+            Some(killed) if killed.found && killed.ended => ("ended", format!("session {id} was ended")),
+            Some(killed) if killed.found => ("told", format!("session {id} was told to end, and takes its time")),
+            Some(_) => ("over", format!("session {id} is over already")),
+            None => ("over", format!("session {id} is over: no gateway is running on this state folder")),
+        };
+        all &= result != "over";
+        match args.json {
+            true => reports.push(KillReport { id, result }),
+            false => out.line(&said)?,
         }
     }
+    if args.json {
+        out.json(&reports)?;
+    }
+    Ok(if all { Ended::Yes } else { Ended::No })
 }
 
 /// Every word that a session's end is listed under, and the one for those without an end.

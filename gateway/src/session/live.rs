@@ -9,6 +9,7 @@ use sallyport_recorder::SessionId;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::sight::Sight;
 use crate::failure::Ending;
 
 /// All live sessions of this gateway.
@@ -25,6 +26,7 @@ struct Shared {
 struct Entry {
     ending: watch::Sender<Option<Ending>>,
     judged_by: u64,
+    sight: Sight,
 }
 
 /// A live session's place in the list; leaving the scope takes it off.
@@ -36,9 +38,9 @@ pub(super) struct Place {
 
 impl Live {
     /// Lists a session, not judged by any world yet.
-    pub(super) fn enter(&self, id: SessionId) -> (Place, watch::Receiver<Option<Ending>>) {
+    pub(super) fn enter(&self, id: SessionId, sight: Sight) -> (Place, watch::Receiver<Option<Ending>>) {
         let (ending, ended) = watch::channel(None);
-        self.0.sessions.lock().insert(id, Entry { ending, judged_by: 0 });
+        self.0.sessions.lock().insert(id, Entry { ending, judged_by: 0, sight });
         (Place { live: self.clone(), id }, ended)
     }
 
@@ -53,6 +55,17 @@ impl Live {
         let Some(entry) = sessions.get(&id) else { return false };
         tell(entry, &ending);
         true
+    }
+
+    /// Lets an operator look at the session `id` for some seconds; `None` when it is not there, or else why not all of it
+    /// can be seen, if that is so.
+    pub fn look(&self, id: SessionId) -> Option<Option<String>> {
+        self.0.sessions.lock().get(&id).map(|entry| entry.sight.look(id))
+    }
+
+    /// Waits until the session `id` has ended, for `patience` at most; says whether it has.
+    pub async fn gone(&self, id: SessionId, patience: Duration) -> bool {
+        self.wait_until(patience, |sessions| !sessions.contains_key(&id)).await
     }
 
     /// Tells every session to end.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::live::{Live, Place};
+use super::sight::Sight;
 use super::{Activity, Inside, Session, Standing, limits};
 use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
@@ -72,8 +73,9 @@ where
         return;
     }
     let checkpoints = recording.as_ref().map(|recording| keep_checkpoints(runner, id, recording));
-    let (place, ended) = runner.live.enter(id);
-    let (standing, _) = watch::channel(Standing::Approaching);
+    let (standing, stands) = watch::channel(Standing::Approaching);
+    let sight = Sight::new(recording.as_ref(), stands);
+    let (place, ended) = runner.live.enter(id, sight);
     let session = Arc::new(Session {
         id,
         approach,
@@ -232,7 +234,7 @@ fn outcome_of(ending: &Ending) -> Outcome {
         Ending::Revoked(_) => Outcome::Revoked,
         Ending::Expired | Ending::Overran(_) | Ending::Idle(_) => Outcome::Expired,
         Ending::RecordingFailed => Outcome::Recording,
-        Ending::Killed => Outcome::Killed,
+        Ending::Killed(_) => Outcome::Killed,
         Ending::Shutdown => Outcome::Shutdown,
     }
 }

@@ -309,9 +309,9 @@ async fn a_broker_that_does_not_say_goodbye_is_stopped() {
     let live = stand.middle.runner.live.clone();
     let row = stand
         .run(|session| async move {
-            live.end(session.id(), Ending::Killed);
+            live.end(session.id(), Ending::killed(Some("a lost\x1b laptop")));
             std::future::pending().await
         })
         .await;
-    assert_eq!(outcome(&row), ("killed", "an operator ended this session"));
+    assert_eq!(outcome(&row), ("killed", "an operator ended this session: a lost\u{fffd} laptop"));
 }

@@ -41,17 +41,31 @@ struct Part {
 impl Frame {
     /// The picture of a player in a window of so many columns and rows.
     #[must_use]
-    pub fn of<S: Source>(player: &Player<S>, title: &str, help: bool, (columns, rows): (u16, u16)) -> Self {
+    pub fn of<S: Source>(player: &Player<S>, title: &str, help: bool, size: (u16, u16)) -> Self {
+        Self::of_stage(player.stage(), player.view(), size, |note, columns| match help {
+            true => Status::help(columns),
+            false => player.status().line(title, note, columns),
+        })
+    }
+
+    /// The picture of a stage in a window of so many columns and rows. `status` makes the last line, of a note about what
+    /// is shown and the columns.
+    pub(crate) fn of_stage(
+        stage: &Stage,
+        view: View,
+        (columns, rows): (u16, u16),
+        status: impl FnOnce(&str, usize) -> String,
+    ) -> Self {
         let (columns, height) = (usize::from(columns), usize::from(rows.saturating_sub(1)));
-        let (mut frame, note) = match player.view() {
-            View::Terminal(id) => match player.stage().terminal(id) {
+        let (mut frame, note) = match view {
+            View::Terminal(id) => match stage.terminal(id) {
                 Some(terminal) => Self::of_terminal(terminal, columns, height),
                 None => Default::default(),
             },
-            View::Timeline => (Self::of_timeline(player.stage(), columns, height), String::new()),
+            View::Timeline => (Self::of_timeline(stage, columns, height), String::new()),
         };
         frame.rows.resize(height, Row::new());
-        let text = if help { Status::help(columns) } else { player.status().line(title, &note, columns) };
+        let text = status(&note, columns);
         let attributes = Attributes::none().with(Attribute::Reverse);
         frame.rows.push(vec![Span { style: ContentStyle { attributes, ..ContentStyle::default() }, text }]);
         frame

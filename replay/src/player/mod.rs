@@ -17,6 +17,7 @@ pub use draw::Frame;
 pub use keys::{Action, Key, Seek, action};
 pub use stage::{Stage, output_line, size};
 pub use status::Status;
+pub(crate) use status::fill;
 pub use tty::{Ended, run};
 
 use crate::Failure;

@@ -16,6 +16,8 @@ use crate::{Failure, clock, harmless};
 /// The widest and highest terminal that is shown as it was. A recording may claim any size up to 65,535 × 65,535, which
 /// would be gigabytes of cells; this is beyond what a wall of screens shows.
 const LARGEST: (u16, u16) = (1_000, 400);
+/// What a terminal without a size is shown as.
+const USUAL: (u16, u16) = (80, 24);
 /// Lines of the timeline that are kept.
 const TIMELINE_LINES: usize = 500;
 /// Characters of a timeline's line that are kept.
@@ -147,8 +149,10 @@ fn note(timeline: &mut VecDeque<Arc<str>>, at: Duration, text: &str) {
     timeline.push_back(line.into());
 }
 
-/// The size at which a terminal is shown, in cells: what the recording says, within limits.
+/// The size at which a terminal is shown, in cells: what the recording says, within limits. A client without a window of
+/// its own says 0 × 0 (RFC 4254, section 6.2), and programs then take the usual size.
 #[must_use]
 pub fn size(columns: u16, rows: u16) -> (usize, usize) {
-    (usize::from(columns.clamp(1, LARGEST.0)), usize::from(rows.clamp(1, LARGEST.1)))
+    let fit = |cells: u16, usual: u16, largest: u16| usize::from(if cells == 0 { usual } else { cells.min(largest) });
+    (fit(columns, USUAL.0, LARGEST.0), fit(rows, USUAL.1, LARGEST.1))
 }

@@ -74,7 +74,7 @@ impl Status {
 }
 
 /// The right text at the right edge, where it takes no more than half of the line, and the left one before it.
-fn fill(left: &str, right: &str, width: usize) -> String {
+pub(crate) fn fill(left: &str, right: &str, width: usize) -> String {
     let columns = |text: &str| text.chars().map(harmless::width).sum::<usize>();
     let right = if columns(right) * 2 <= width { right } else { "" };
     let room = width - columns(right);
