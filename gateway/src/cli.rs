@@ -7,6 +7,7 @@
 mod caller;
 mod demo;
 mod device;
+mod doctor;
 mod expiry;
 mod export;
 mod flows;
@@ -18,6 +19,7 @@ mod proxy;
 mod recordings;
 mod replay;
 mod scan;
+mod search;
 mod sessions;
 mod shell;
 mod target;
@@ -89,10 +91,14 @@ enum Command {
     Sessions(sessions::Command),
     /// Play a session
     Replay(replay::Args),
+    /// Find text in all recordings, as it stood on screens
+    Search(search::Args),
     /// Write a session as an asciicast, as text, or as JSON lines
     Export(export::Args),
     /// Prove a recording, or say which byte of it is wrong
     Verify(verify::Args),
+    /// Say what is wrong here, and what to do about it
+    Doctor(doctor::Args),
     /// List connections on the tailnet, allowed or not
     #[command(subcommand)]
     Flows(flows::Command),
@@ -183,8 +189,10 @@ impl Command {
             Self::Ls(args) => ls::run(args, site, out).await,
             Self::Sessions(command) => sessions::run(command, site, out).await,
             Self::Replay(args) => replay::run(&args, site, out),
+            Self::Search(args) => search::run(&args, site, out),
             Self::Export(args) => export::run(&args, site, out),
             Self::Verify(args) => verify::run(args, site, out).await,
+            Self::Doctor(args) => doctor::run(args, site, out).await,
             Self::Flows(command) => flows::run(command, site, out).await,
         }
     }

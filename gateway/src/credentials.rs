@@ -1,12 +1,14 @@
 //! What the gateway proves itself with: to targets as an account, to callers as the target that they called.
 //!
-//! A credential for a target is made for one [permit](crate::access::Permit) and lasts minutes. Nothing secret reaches a
+//! A credential for a target is made for one [permit](crate::access::Permit) and lasts minutes; what the operator's doctor
+//! tries targets with can do nothing there. Nothing secret reaches a
 //! log: keys and secrets hide their `Debug`.
 
 mod host;
 mod login;
 mod postgres;
 mod roots;
+mod trial;
 
 use std::fmt;
 

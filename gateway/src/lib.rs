@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod dns;
+pub mod doctor;
 pub mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;

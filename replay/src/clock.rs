@@ -16,9 +16,37 @@ pub fn exact(at: Duration) -> String {
     format!("{}.{:03}", short(at), at.subsec_millis())
 }
 
+/// Reads what [`short`] and [`exact`] write, or seconds: `1:02:03`, `0:07.250`, `83`, `83.5s`.
+#[must_use]
+pub fn read(text: &str) -> Option<Duration> {
+    let text = text.trim().trim_end_matches('s');
+    let (whole, last) = text.rsplit_once(':').map_or((None, text), |(whole, last)| (Some(whole), last));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = plain(last).then(|| last.parse::<f64>().ok()).flatten()?;
+    let mut minutes = 0_u64;
+    for part in whole.into_iter().flat_map(|whole| whole.split(':')) {
+        minutes = minutes.checked_mul(60)?.checked_add(part.parse().ok()?)?;
+    }
+    let seconds = Duration::try_from_secs_f64(seconds).ok()?;
+    Duration::from_secs(minutes.checked_mul(60)?).checked_add(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_seconds() {
+        for at in [0, 7_250, 61_005, 3_723_999] {
+            let at = Duration::from_millis(at);
+            assert_eq!(read(&exact(at)), Some(at));
+        }
+        assert_eq!(read("83"), Some(Duration::from_secs(83)));
+        assert_eq!(read("1:30.5s"), Some(Duration::from_millis(90_500)));
+        for wrong in ["", "x", "1:", ":1", "-1", "1e9", "1:x:2", "inf", "99999999999999999999:0"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn writes_hours_only_when_there_are_some() {

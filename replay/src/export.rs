@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::moment::{Change, Source, Stream};
-use crate::player::output_line;
+use crate::player::{Options, Player, output_line};
 use crate::reel::Reel;
 use crate::text::Lines;
 use crate::transcript::Transcript;
@@ -53,6 +53,33 @@ pub fn plain(reel: &Reel, out: &mut impl Write) -> Result<(), Failure> {
         text(reel, None, out)?
     } else {
         timeline(reel, out)?
+    }
+    Ok(out.flush()?)
+}
+
+/// What stood on the terminals at a moment, or in the timeline of a session without any.
+///
+/// # Errors
+/// When the recording cannot be read, or the output cannot be written to.
+pub fn at(reel: &Reel, at: Duration, out: &mut impl Write) -> Result<(), Failure> {
+    let mut player = Player::new(reel, Options { at: Some(at), ..Options::default() }, Duration::ZERO)?;
+    while player.status().seeking.is_some() {
+        player.tick(Duration::ZERO)?;
+    }
+    let terminals: Vec<u32> = player.stage().terminals().collect();
+    for number in &terminals {
+        if terminals.len() > 1 {
+            writeln!(out, "── terminal {number} ──")?;
+        }
+        let Some(terminal) = player.stage().terminal(*number) else { continue };
+        for line in terminal.screen().text() {
+            writeln!(out, "{}", harmless::line(&line))?;
+        }
+    }
+    if terminals.is_empty() {
+        for line in player.stage().timeline() {
+            writeln!(out, "{line}")?;
+        }
     }
     Ok(out.flush()?)
 }

@@ -1,4 +1,4 @@
-//! Sallyport's replay: timeline, terminal player, live view, export, verify.
+//! Sallyport's replay: timeline, terminal player, live view, search, export, verify.
 //!
 //! Recordings are hostile text: a target may have printed anything. INVARIANT: nothing of a recording reaches a viewer's
 //! terminal but through the virtual terminal's cells or through [`harmless`].
@@ -12,6 +12,7 @@ pub mod live;
 pub mod moment;
 pub mod player;
 pub mod reel;
+pub mod search;
 pub mod show;
 pub mod text;
 pub mod timeline;

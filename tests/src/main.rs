@@ -10,6 +10,7 @@
 
 mod bad_days;
 mod chaos;
+mod doctor;
 mod forbidden;
 mod live;
 mod ordinary;

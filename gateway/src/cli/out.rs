@@ -68,6 +68,17 @@ impl Out {
         Ok(self.results.write_all(text.as_bytes())?)
     }
 
+    /// A value for programs in a line of its own, written out at once.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn json_line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string(value)?;
+        text.push('\n');
+        self.results.write_all(text.as_bytes())?;
+        Ok(self.results.flush()?)
+    }
+
     /// A table for people, with a line of headings.
     ///
     /// # Errors

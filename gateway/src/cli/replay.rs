@@ -3,8 +3,8 @@
 use std::io::{self, BufWriter, IsTerminal};
 use std::time::Duration;
 
-use sallyport_replay::export;
 use sallyport_replay::player::{self, Options};
+use sallyport_replay::{clock, export};
 
 use super::recordings::{self, told};
 use super::{BadInput, Ended, Out, Site};
@@ -21,17 +21,38 @@ pub(super) struct Args {
     /// Cut pauses that are longer than so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_limit: Option<Duration>,
+    /// Begin at this moment, standing still: 1:02:03, 0:07.250 or 83 seconds, as `search` prints it
+    #[arg(long, value_name = "MOMENT", value_parser = moment)]
+    at: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
     let reel = recordings::open(&args.id, site)?;
     if !io::stdout().is_terminal() {
-        export::plain(&reel, &mut BufWriter::new(out.results())).map_err(told)?;
+        let mut out = BufWriter::new(out.results());
+        match args.at {
+            Some(at) => export::at(&reel, at, &mut out),
+            None => export::plain(&reel, &mut out),
+        }
+        .map_err(told)?;
         return Ok(Ended::Yes);
     }
-    let options = Options { speed: args.speed, idle_limit: args.idle_limit };
+    let options = Options { speed: args.speed, idle_limit: args.idle_limit, at: args.at };
     player::run(&reel, options, &reel.title()).map_err(told)?.obey()?;
     Ok(Ended::Yes)
+}
+
+/// Plays the session `id` from a moment on.
+pub(super) fn from(id: &str, at: Duration, site: &Site) -> anyhow::Result<()> {
+    let reel = recordings::open(id, site)?;
+    let options = Options { at: Some(at), ..Options::default() };
+    player::run(&reel, options, &reel.title()).map_err(told)?.obey()?;
+    Ok(())
+}
+
+fn moment(text: &str) -> Result<Duration, BadInput> {
+    let wrong = || BadInput("expected a moment of the session, as 1:02:03, 0:07.250 or 83".to_owned());
+    clock::read(text).ok_or_else(wrong)
 }
 
 fn speed(text: &str) -> Result<f64, BadInput> {

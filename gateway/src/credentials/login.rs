@@ -46,14 +46,7 @@ impl Vault {
         let refused = |detail: String| Failure::Ours(format!("the gateway's credential for {}: {detail}", target.name));
         match &target.ssh()?.login {
             Login::Certificate => self.mint(permit, session),
-            Login::Key(secret) => {
-                let key = PrivateKey::from_openssh(read(secret).await.map_err(refused)?.expose());
-                let key = key.map_err(|error| refused(format!("{secret} is no private key: {error}")))?;
-                match key.is_encrypted() {
-                    true => Err(refused(format!("the key of {secret} has a passphrase: give one without"))),
-                    false => Ok(Credential::Key(Arc::new(key))),
-                }
-            }
+            Login::Key(secret) => key_of(secret).await.map(Credential::Key).map_err(refused),
             Login::Password(secret) => Ok(Credential::Password(read(secret).await.map_err(refused)?)),
         }
     }
@@ -98,13 +91,23 @@ fn extensions(capability: &SshCapability) -> Vec<&'static str> {
     .collect()
 }
 
+/// The private key that a reference leads to.
+pub(super) async fn key_of(secret: &SecretRef) -> Result<Arc<PrivateKey>, String> {
+    let key = PrivateKey::from_openssh(read(secret).await?.expose());
+    let key = key.map_err(|error| format!("{secret} is no private key: {error}"))?;
+    match key.is_encrypted() {
+        true => Err(format!("the key of {secret} has a passphrase: give one without")),
+        false => Ok(Arc::new(key)),
+    }
+}
+
 async fn read(secret: &SecretRef) -> Result<Secret, String> {
     secret.read().await.map_err(|error| error.to_string())
 }
 
 /// Whether a name can be a principal without meaning more than itself to any sshd: a comma, say, separates principals
 /// (CVE-2026-35414).
-fn is_plain(account: &str) -> bool {
+pub(super) fn is_plain(account: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+');
     (1..=MAX_ACCOUNT).contains(&account.len()) && !account.starts_with('-') && account.chars().all(plain)
 }

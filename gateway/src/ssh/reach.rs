@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 use russh::client::{
     self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg,
 };
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelType, MethodKind, SshId};
 use sallyport_recorder::Event;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::host::{Host, fingerprint};
 use super::opening::{MAX_OPENINGS, Opening, Places, shortage, wire_name};
 use super::wire::Wire;
 use super::{Vault, algorithms, observe};
@@ -51,9 +51,7 @@ pub(super) async fn reach(
     let seen = Arc::new(Seen::default());
     let (opening, openings) = mpsc::channel(MAX_OPENINGS);
     let watch = Watch {
-        identity: ssh.host.clone(),
-        names: vec![target.name.clone(), ssh.address.host.clone()],
-        target: target.name.clone(),
+        host: Host::of(target, ssh),
         vault,
         seen: Arc::clone(&seen),
         session: Arc::clone(&session),
@@ -167,9 +165,7 @@ impl Seen {
 
 /// Checks the host's proof, and notes how the connection ended.
 struct Watch {
-    identity: HostIdentity,
-    names: Vec<String>,
-    target: String,
+    host: Host,
     vault: Arc<Vault>,
     seen: Arc<Seen>,
     session: Arc<Session>,
@@ -193,7 +189,7 @@ impl client::Handler for Watch {
     type Error = Fault;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Fault> {
-        self.check(shown).map_err(Fault::HostKey)?;
+        self.host.check(shown, self.vault.now()).map_err(Fault::HostKey)?;
         *self.seen.host_key.lock() = fingerprint(&shown.public_key());
         Ok(true)
     }
@@ -247,59 +243,6 @@ impl Watch {
     async fn refused(&self, what: String, why: String) {
         let _ = self.session.record(Event::Refused { channel: None, what, why }).await;
     }
-
-    /// Is this the host that was registered?
-    fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
-        match (&self.identity, shown) {
-            (HostIdentity::Keys(keys), shown) => {
-                let key = shown.public_key();
-                match keys.iter().any(|known| known.key_data() == key.key_data()) {
-                    true => Ok(()),
-                    false => Err(self.changed(keys.iter().map(fingerprint).collect::<Vec<_>>().join(" or "), &key)),
-                }
-            }
-            (HostIdentity::Authority(authority), PublicKeyOrCertificate::Certificate(certificate)) => {
-                self.certified(authority, certificate)
-            }
-            (HostIdentity::Authority(authority), shown) => {
-                let expected = format!("a certificate of {}", fingerprint(authority));
-                Err(self.changed(expected, &shown.public_key()))
-            }
-        }
-    }
-
-    fn certified(&self, authority: &PublicKey, certificate: &Certificate) -> Result<(), String> {
-        let expected = authority.fingerprint(HashAlg::Sha256);
-        let names = certificate.valid_principals();
-        let named = names.is_empty() || names.iter().any(|name| self.names.contains(name));
-        let valid = certificate.cert_type() == CertType::Host
-            && certificate.critical_options().is_empty()
-            && certificate.validate_at(self.vault.now(), [&expected]).is_ok();
-        match valid && named {
-            true => Ok(()),
-            false => Err(format!(
-                "the host certificate of {} is not valid for {}: expected one of {expected}, found one of {} for {}",
-                self.target,
-                self.names.join(" or "),
-                certificate.signature_key().fingerprint(HashAlg::Sha256),
-                names.join(", "),
-            )),
-        }
-    }
-
-    fn changed(&self, expected: String, found: &PublicKey) -> String {
-        format!(
-            "THE HOST KEY OF {} HAS CHANGED: expected {expected}, found {} ({}). Somebody may be in between. If the host \
-             was installed anew, an operator registers its new key with 'sallyport target add' or in sallyport.toml",
-            self.target,
-            fingerprint(found),
-            found.algorithm(),
-        )
-    }
-}
-
-fn fingerprint(key: &PublicKey) -> String {
-    key.fingerprint(HashAlg::Sha256).to_string()
 }
 
 /// A transport's or protocol's error, in words for whoever has to mend the target.

@@ -65,7 +65,7 @@ async fn a_session_that_an_operator_ends_hears_why() {
     while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    stand.middle.runner.live.end_all(&sallyport::failure::Ending::Killed);
+    stand.middle.runner.live.end_all(&sallyport::failure::Ending::killed(None));
     let said = sleeper.await.unwrap();
     assert!(said.contains("terminating connection: an operator ended this session"), "{said}");
     assert_eq!(ok(stand.psql(&stand.url("analyst", ""), &["SELECT 2"])).await, "2");

@@ -31,6 +31,8 @@ pub struct Options {
     pub speed: f64,
     /// Pauses longer than this are cut to it.
     pub idle_limit: Option<Duration>,
+    /// Begin there, standing still.
+    pub at: Option<Duration>,
 }
 
 /// What the player is doing.
@@ -78,7 +80,7 @@ const SLICE: usize = 1024 * 1024;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { speed: 1.0, idle_limit: None }
+        Self { speed: 1.0, idle_limit: None, at: None }
     }
 }
 
@@ -89,7 +91,7 @@ impl<S: Source> Player<S> {
     /// When the recording cannot be read.
     pub fn new(source: S, options: Options, now: Duration) -> Result<Self, Failure> {
         let tape = Tape::new(source.moments(Duration::ZERO)?)?;
-        Ok(Self {
+        let mut player = Self {
             source,
             tape,
             stage: Stage::default(),
@@ -102,7 +104,12 @@ impl<S: Source> Player<S> {
             speed: if options.speed.is_finite() { options.speed.clamp(SPEEDS.0, SPEEDS.1) } else { 1.0 },
             idle_limit: options.idle_limit,
             now,
-        })
+        };
+        if let Some(at) = options.at {
+            player.mode = Mode::Paused;
+            player.seek(at.min(player.source.length()))?;
+        }
+        Ok(player)
     }
 
     /// Does what the viewer asked for. Long seeks are only begun: [`Player::tick`] carries them on.

@@ -180,7 +180,7 @@ fn speed_doubles_and_halves_within_limits() {
     }
     assert_eq!(player.status().speed, 1.0 / 16.0);
     for options in [f64::NAN, f64::INFINITY] {
-        let options = Options { speed: options, idle_limit: None };
+        let options = Options { speed: options, ..Options::default() };
         let player = Player::new(letters(), options, Duration::ZERO).unwrap();
         assert_eq!(player.status().speed, 1.0);
     }
@@ -189,7 +189,7 @@ fn speed_doubles_and_halves_within_limits() {
 #[test]
 fn the_idle_limit_cuts_long_pauses_only() {
     let session = Session::default().terminal(0, 20, 3).print(1.0, 0, "a").print(601.0, 0, "b").print(602.0, 0, "c");
-    let options = Options { speed: 1.0, idle_limit: Some(Duration::from_secs(2)) };
+    let options = Options { idle_limit: Some(Duration::from_secs(2)), ..Options::default() };
     let session = Session { length: Duration::from_secs(3600), ..session };
     let mut player = Player::new(session, options, Duration::ZERO).unwrap();
     tick(&mut player, 2.9);

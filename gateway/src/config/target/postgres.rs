@@ -92,7 +92,7 @@ impl PostgresTarget {
 
 impl PostgresLogin {
     /// The secrets that it takes.
-    pub(super) fn secrets(&self) -> Vec<&SecretRef> {
+    pub(crate) fn secrets(&self) -> Vec<&SecretRef> {
         match self {
             Self::Certificate | Self::Trust => Vec::new(),
             Self::Password(secret) => vec![secret],

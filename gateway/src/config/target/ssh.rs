@@ -59,7 +59,7 @@ impl SshTarget {
 
 impl Login {
     /// The secret that it takes.
-    pub(super) fn secret(&self) -> Option<&SecretRef> {
+    pub(crate) fn secret(&self) -> Option<&SecretRef> {
         match self {
             Self::Certificate => None,
             Self::Key(secret) | Self::Password(secret) => Some(secret),
