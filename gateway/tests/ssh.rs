@@ -16,6 +16,8 @@ mod channels;
 mod door;
 #[path = "ssh/files.rs"]
 mod files;
+#[path = "ssh/hostile.rs"]
+mod hostile;
 mod middle;
 
 use std::path::Path;
@@ -53,21 +55,23 @@ impl Stand {
 
     /// With another host key registered than the one that sshd has.
     async fn with_host_key(registered: Option<&str>) -> Self {
-        Self::build(POLICY, registered).await
+        Self::build(POLICY, registered, None).await
     }
 
     /// With another policy.
     async fn with_policy(policy: &str) -> Self {
-        Self::build(policy, None).await
+        Self::build(policy, None, None).await
     }
 
-    async fn build(policy: &str, registered: Option<&str>) -> Self {
+    /// With `registered` as the host key, and what listens on the port `instead` in the place of sshd.
+    async fn build(policy: &str, registered: Option<&str>, instead: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         let keys = Keys::open(&Folder::open(&at.join("state")).unwrap()).unwrap();
         let (sshd, sshd_port) = start_sshd(at, &keys.user_ca.public_key().to_openssh().unwrap()).await;
         let host_key = std::fs::read_to_string(at.join("host_key.pub")).unwrap();
         let host_key = registered.unwrap_or(host_key.trim());
+        let sshd_port = instead.unwrap_or(sshd_port);
         let target = format!(
             "[[target]]\nname = \"web1\"\ntags = [\"tag:prod\"]\nssh = {{ address = \"127.0.0.1:{sshd_port}\", host_key = \"{host_key}\" }}\n"
         );

@@ -1,7 +1,8 @@
 //! What happens in a session, as typed events. One event is one line of `timeline.jsonl`: a JSON object with `at_us`
 //! (microseconds since the session started) and `type`, then the fields of the variant.
 //!
-//! Channels are numbered by the gateway from 0 in the order in which the client opened them.
+//! Channels are numbered by the gateway from 0 in the order in which they were asked for, by whichever end; one that the other
+//! end would not open leaves its number unused.
 
 use serde::{Deserialize, Serialize};
 

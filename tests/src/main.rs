@@ -12,6 +12,7 @@ mod bad_days;
 mod chaos;
 mod doctor;
 mod forbidden;
+mod forwards;
 mod live;
 mod ordinary;
 mod peers;

@@ -128,6 +128,9 @@ fn explain(question: &Explain, policy: &Policy, inventory: &Inventory, out: &mut
                 for rule in &grant.capability_rules {
                     out.line(&format!("  rights:  {rule}"))?;
                 }
+                for fact in grant.capability.facts(&grant.accept_env) {
+                    out.line(&format!("  {fact}"))?;
+                }
                 if let SshAction::Check { period } = grant.action {
                     out.line(&format!("  after a login no older than {} s", period.as_secs()))?;
                 }

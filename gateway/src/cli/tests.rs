@@ -260,6 +260,36 @@ fn explain_tells_a_database_session_and_what_it_may_do() {
 }
 
 #[test]
+fn explain_tells_what_a_session_may_do() {
+    let desk = Desk::begun();
+    desk.add_target("web1").ended.unwrap();
+    let policy = r#"{
+        "grants": [{ "src": ["alice@example.com"], "dst": ["web1"], "ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{
+            "exec": { "commands": ["uptime"] }, "sftp": { "download": true }, "subsystems": ["netconf"], "agent": {},
+            "localForward": ["localhost:*", "/run/app/*.sock"], "remoteForward": ["localhost:8080"], "x11": {},
+            "env": ["TZ"], "maxDuration": "8h", "idleTimeout": "30m" }] } }],
+        "ssh": [{ "action": "accept", "src": ["alice@example.com"], "dst": ["web1"], "users": ["ubuntu"], "acceptEnv": ["LANG"] }] }"#;
+    std::fs::write(desk.path("policy.hujson"), policy).unwrap();
+    let yes = desk.run("policy explain alice@example.com web1 --as ubuntu");
+    assert_eq!(yes.ended.unwrap(), Ended::Yes);
+    for line in [
+        "may run uptime",
+        "may download files",
+        "may start the subsystems netconf",
+        "may forward to localhost:*, /run/app/*.sock",
+        "may listen at localhost:8080",
+        "may forward the agent",
+        "may forward X11",
+        "may set LANG, TZ",
+        "lasts at most 28800 s",
+        "idle at most 1800 s",
+    ] {
+        assert!(yes.results.contains(&format!("  {line}\n")), "{line}: {}", yes.results);
+    }
+    assert!(!yes.results.contains("shell") && !yes.results.contains("upload"), "{}", yes.results);
+}
+
+#[test]
 fn explain_names_the_rule_or_what_is_missing() {
     let desk = Desk::begun();
     desk.set_policy();

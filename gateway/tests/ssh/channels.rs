@@ -9,7 +9,7 @@ use tokio::net::UnixListener;
 use super::*;
 
 /// Everything that can be forwarded, besides what an ssh rule gives by itself.
-const FORWARDING: &str = r#"{
+pub(super) const FORWARDING: &str = r#"{
     "tagOwners": { "tag:prod": ["alice@example.com"] },
     "grants": [{ "src": ["alice@example.com"], "dst": ["tag:prod"], "ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{
         "shell": {}, "exec": {}, "sftp": { "download": true, "upload": true }, "agent": {}, "x11": {},
@@ -374,4 +374,26 @@ async fn a_quiet_connection_is_kept_by_both_ends() {
     sleep(Duration::from_secs(4)).await;
     assert_eq!(stand.run("ssh", &["-S", &socket, "web1", "exit 5"]).await.status.code(), Some(5));
     assert!(stand.run("ssh", &["-S", &socket, "-O", "exit", "web1"]).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ansible_with_its_defaults_reaches_twenty_hosts_at_once() {
+    let stand = Stand::new().await;
+    let hosts: String = (1..=20).map(|number| format!("host{number},")).collect();
+    let common = format!("-F {}", stand.path("ssh_config"));
+    let copy = format!("content=hello dest={}", stand.path("copied"));
+    for (module, arguments) in [("ping", ""), ("copy", &copy)] {
+        let mut ansible = Command::new("ansible");
+        ansible.args(["-i", &hosts, "all", "-f", "20", "--ssh-common-args", &common, "-m", module, "-a", arguments]);
+        ansible.env("HOME", stand.path("")).env("ANSIBLE_NOCOLOR", "1").env("ANSIBLE_HOST_KEY_CHECKING", "True");
+        let done = timeout(Duration::from_secs(300), ansible.output()).await.expect("ansible hung").unwrap();
+        let said = text(&done.stdout);
+        assert!(done.status.success(), "{module}: {said}{}", text(&done.stderr));
+        assert_eq!(
+            said.lines().filter(|line| line.contains("SUCCESS") || line.contains("CHANGED")).count(),
+            20,
+            "{said}"
+        );
+    }
+    assert_eq!(std::fs::read(stand.path("copied")).unwrap(), b"hello");
 }

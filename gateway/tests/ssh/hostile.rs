@@ -1,0 +1,135 @@
+//! A target that opens whatever it likes. A channel from it passes for what this very connection asked for, and for nothing
+//! else, whatever the policy gives and whatever another session has asked.
+
+use std::sync::Arc;
+
+use russh::keys::{Algorithm, PrivateKey};
+use russh::server::{self, Auth, ChannelOpenHandle, GlobalReply, GlobalRequest, Msg};
+use russh::{Channel, ChannelMsg, ChannelType, Error};
+use sallyport::ssh::{Kind, Scope};
+use tokio::sync::mpsc;
+
+use super::channels::FORWARDING;
+use super::*;
+
+/// Every channel that this target opens, and whether anybody took it.
+type Report = Vec<(Kind, bool)>;
+
+/// Lets everybody in, and opens every kind of channel as soon as a program is asked for.
+struct Hostile {
+    reports: mpsc::Sender<Report>,
+}
+
+impl server::Handler for Hostile {
+    type Error = Error;
+
+    async fn auth_openssh_certificate(&mut self, _: &str, _: &russh::keys::Certificate) -> Result<Auth, Error> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open(
+        &mut self,
+        _: ChannelType,
+        mut channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut server::Session,
+    ) -> Result<(), Error> {
+        reply.accept().await;
+        let (handle, reports) = (session.handle(), self.reports.clone());
+        tokio::spawn(async move {
+            while !matches!(channel.wait().await, Some(ChannelMsg::Exec { .. }) | None) {}
+            let mut report = Vec::new();
+            for kind in Kind::ALL.iter().filter(|kind| kind.scope() == Scope::TargetChannel) {
+                if let Some(opened) = open(&handle, *kind).await {
+                    report.push((*kind, opened));
+                }
+            }
+            reports.send(report).await.unwrap();
+            let (_, write) = channel.split();
+            write.reply(true).await.unwrap();
+            write.exit_status(0).await.unwrap();
+            write.close().await.unwrap();
+        });
+        Ok(())
+    }
+
+    async fn global_request(
+        &mut self,
+        _: GlobalRequest,
+        reply: GlobalReply,
+        _: &mut server::Session,
+    ) -> Result<(), Error> {
+        reply.success(None);
+        Ok(())
+    }
+}
+
+/// Opens a channel of this kind; `None` for the kind that this library cannot send.
+async fn open(handle: &server::Handle, kind: Kind) -> Option<bool> {
+    let opened = match kind {
+        Kind::ForwardedTcpip => handle.channel_open_forwarded_tcpip("localhost", PORT, "127.0.0.1", 1).await,
+        Kind::ForwardedStreamlocal => handle.channel_open_forwarded_streamlocal("/tmp/a/b.sock").await,
+        Kind::Agent => handle.channel_open_agent().await,
+        Kind::X11 => handle.channel_open_x11("127.0.0.1", 1).await,
+        Kind::TargetSession => handle.channel_open_session().await,
+        Kind::TargetDirectTcpip => handle.channel_open_direct_tcpip("localhost", 22, "127.0.0.1", 1).await,
+        Kind::TargetDirectStreamlocal => handle.channel_open_direct_streamlocal("/tmp/a/b.sock").await,
+        Kind::UnknownTargetChannel => return None,
+        other => panic!("{other:?} is nothing that a target opens"),
+    };
+    Some(opened.is_ok())
+}
+
+/// What callers ask the target to listen on; nobody does, really.
+const PORT: u32 = 8123;
+
+async fn stand() -> (Stand, mpsc::Receiver<Report>) {
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+    let public = key.public_key().to_openssh().unwrap();
+    let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (reports, reported) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (config, reports) = (Arc::clone(&config), reports.clone());
+            tokio::spawn(async move {
+                if let Ok(running) = server::run_stream(config, stream, Hostile { reports }).await {
+                    let _ = running.await;
+                }
+            });
+        }
+    });
+    (Stand::build(FORWARDING, Some(&public), Some(port)).await, reported)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_opens_nothing_that_nobody_asked_for() {
+    let (stand, mut reports) = stand().await;
+    let output = stand.run("ssh", &["web1", "true"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report = reports.recv().await.unwrap();
+    assert_eq!(report.len(), 7);
+    assert!(report.iter().all(|(_, opened)| !opened), "{report:?}");
+    for kind in ["remote", "remote-stream-local", "agent", "x11", "local", "stream-local"] {
+        stand.recorded(&format!(r#""type":"forward_refused","kind":"{kind}""#)).await;
+    }
+    stand.recorded(r#""what":"session channel","why":"the target's channel type"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_forward_belongs_to_the_session_that_made_it() {
+    let (stand, mut reports) = stand().await;
+    let forward = format!("{PORT}:localhost:1");
+    let _listening = stand.client("ssh", &["-N", "-R", &forward, "web1"]).spawn().unwrap();
+    stand.recorded(&format!(r#""type":"listener_opened","kind":"remote","address":"localhost:{PORT}""#)).await;
+    // Another session of the same caller, at the same time.
+    let output = stand.run("ssh", &["web1", "true"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report = reports.recv().await.unwrap();
+    assert!(report.contains(&(Kind::ForwardedTcpip, false)), "{report:?}");
+    // The session that did ask for it gets it; its client dials nobody there, which is its own affair.
+    let output = stand.run("ssh", &["-R", &forward, "web1", "true"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    stand.recorded(&format!(r#""kind":"remote","address":"localhost:{PORT}","why":"the client: "#)).await;
+}
