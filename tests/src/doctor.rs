@@ -23,7 +23,7 @@ fn a_gateway_that_is_well_is_found_well_down_to_its_targets() {
     let targets = about(&findings, "targets");
     assert!(targets.contains("it lets the gateway in as ubuntu") && targets.contains("SHA256:"), "{targets}");
     assert!(about(&findings, "gateway").contains("runs since"));
-    assert!(about(&findings, "data plane").contains("private namespace, TUN: could be made"));
+    assert!(about(&findings, "data plane").contains("could be made"));
     assert!(!world.web1.log().contains("Starting session: command on pts"), "nothing ran there");
     let text = world.sallyport(&["doctor"]).ok();
     for area in ["gateway", "data plane", "endpoint", "dns", "clock", "disk", "database", "keys", "policy", "targets"] {

@@ -1,6 +1,7 @@
 //! The machine: the gateway's process, the data plane, the clock, the disks.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -139,22 +140,29 @@ pub(super) async fn disk(patient: &Patient<'_>) -> Vec<Finding> {
     let state = patient.config.state.folder.clone();
     let recordings = patient.config.state.recordings.clone();
     let both = spawn_blocking(move || {
-        let mut findings = look_at("recordings", &recordings);
-        findings.extend(look_at("state", &state));
+        let (recordings_name, state_name) =
+            (format!("recordings in {}", recordings.display()), format!("state in {}", state.display()));
+        let mut findings = room(&recordings_name, &nearest(&recordings));
+        // On one file system there is one room.
+        if device(&nearest(&recordings)) != device(&nearest(&state)) {
+            findings.extend(room(&state_name, &nearest(&state)));
+        }
+        let made =
+            [(recordings_name, recordings), (state_name, state)].into_iter().filter(|(_, folder)| folder.is_dir());
+        findings.extend(made.map(|(name, folder)| speed(&name, &folder)));
         findings
     });
     both.await.unwrap_or_default()
 }
 
-fn look_at(what: &str, folder: &Path) -> Vec<Finding> {
-    let name = format!("{what} in {}", folder.display());
-    // Before the first start there is no folder; where it will be made is what counts.
-    let there: PathBuf = folder.ancestors().find(|path| path.is_dir()).map_or_else(|| ".".into(), Path::to_owned);
-    let mut findings = room(&name, &there);
-    if there == folder {
-        findings.push(speed(&name, &there));
-    }
-    findings
+/// Before the first start there is no folder; where it will be made is what counts.
+fn nearest(folder: &Path) -> PathBuf {
+    let there = folder.ancestors().find(|path| path.is_dir());
+    there.filter(|path| *path != Path::new("")).map_or_else(|| ".".into(), Path::to_owned)
+}
+
+fn device(folder: &Path) -> Option<u64> {
+    folder.metadata().ok().map(|metadata| metadata.dev())
 }
 
 fn room(name: &str, folder: &Path) -> Vec<Finding> {

@@ -54,10 +54,13 @@ impl Ward {
 #[tokio::test]
 async fn a_sound_gateway_has_no_problem() {
     let ward = Ward::new("").await;
-    for area in ["database", "keys", "policy", "disk", "dns"] {
+    for area in ["database", "keys", "policy", "dns"] {
         let (worst, text) = ward.worst(area).await;
         assert_eq!(worst, Level::Ok, "{area}: {text}");
     }
+    // How full this machine's disk is, is its own affair.
+    let (_, text) = ward.worst("disk").await;
+    assert!(text.contains("written, and safe on the disk"), "{text}");
     assert_eq!(ward.worst("gateway").await.0, Level::Warning, "none is running");
     let (worst, text) = ward.worst("endpoint").await;
     assert!(worst == Level::Warning && text.contains("loopback") && text.contains("device add"), "{text}");
