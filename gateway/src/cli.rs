@@ -93,7 +93,7 @@ enum Command {
     Replay(replay::Args),
     /// Find text in all recordings, as it stood on screens
     Search(search::Args),
-    /// Write a session as an asciicast, as text, or as JSON lines
+    /// Write a session as an asciicast, as text, as SQL, or as JSON lines
     Export(export::Args),
     /// Prove a recording, or say which byte of it is wrong
     Verify(verify::Args),

@@ -8,7 +8,7 @@
 mod cancel;
 mod greet;
 mod leg;
-mod observe;
+pub mod observe;
 mod reach;
 mod refuse;
 mod relay;

@@ -33,6 +33,7 @@ mod reader;
 mod role;
 mod rules;
 mod selector;
+pub mod sql;
 mod traffic;
 
 pub use capability::{ExecRule, SftpRule, SshCapability};

@@ -21,8 +21,9 @@
 //! `write` (INSERT, UPDATE, DELETE, MERGE, TRUNCATE, row locks, sequences), `ddl` (CREATE, ALTER, DROP, COMMENT, REFRESH,
 //! REINDEX …), `role` (GRANT, REVOKE and whatever makes roles). Everything else, and any statement by itself, has its name in
 //! small letters: `insert`, `create index`, `copy`, `call`, `do`, `vacuum`, `listen`, `set`, `lock` …; [`StatementRule::NAMES`]
-//! lists them. `any` is everything, what cannot be judged included. Beginning and ending transactions, and settings that only
-//! change how things look, need no leave.
+//! lists them. `any` is everything, what cannot be judged included. A statement that only carries another one (EXPLAIN ANALYZE,
+//! PREPARE, DECLARE) needs what that one needs. Beginning and ending transactions, cursors and prepared statements, and
+//! settings that only change how things look, need no leave.
 //!
 //! Several that apply add up: rights are united, and of limits the strictest holds (a function that one denies is denied, and
 //! one `readOnly` or `"parameters": "hide"` is enough).
@@ -174,8 +175,14 @@ impl StatementRule {
 
     /// Whether anything may be run that changes more than the session.
     pub fn may_write(&self) -> bool {
-        let writes = |name: &String| !HARMLESS_BY_NAME.contains(&name.as_str());
-        self.any || self.kinds.iter().any(|kind| *kind != StatementKind::Read) || self.names.iter().any(writes)
+        self.any
+            || self.kinds.iter().any(|kind| *kind != StatementKind::Read)
+            || self.names.iter().any(|name| Self::changes_data(name))
+    }
+
+    /// Whether a statement of this name changes more than the session.
+    pub(crate) fn changes_data(name: &str) -> bool {
+        !HARMLESS_BY_NAME.contains(&name)
     }
 }
 
@@ -243,21 +250,8 @@ fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 }
 
 /// Statements that a rule may allow by name and that change nothing but the session.
-const HARMLESS_BY_NAME: [&str; 13] = [
-    "select",
-    "show",
-    "explain",
-    "declare",
-    "fetch",
-    "prepare",
-    "deallocate",
-    "discard",
-    "set",
-    "listen",
-    "notify",
-    "unlisten",
-    "copy",
-];
+const HARMLESS_BY_NAME: [&str; 10] =
+    ["select", "show", "explain", "set", "set role", "lock", "listen", "notify", "unlisten", "copy"];
 
 use StatementKind::{Ddl, Read, Role, Write};
 
@@ -265,11 +259,6 @@ const NAMES: &[(&str, Option<StatementKind>)] = &[
     ("select", Some(Read)),
     ("show", Some(Read)),
     ("explain", Some(Read)),
-    ("declare", Some(Read)),
-    ("fetch", Some(Read)),
-    ("prepare", Some(Read)),
-    ("deallocate", Some(Read)),
-    ("discard", Some(Read)),
     ("insert", Some(Write)),
     ("update", Some(Write)),
     ("delete", Some(Write)),

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::database::{DatabaseError, DatabaseSession, FunctionCall, Sql, Statement};
+
 /// One thing that happened in a session. `type` in the JSON is the variant in snake case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub enum Event {
     /// The recording began; who, where and under which policy is in the manifest. Written by the recorder itself.
     Start {
-        /// `ssh`
+        /// `ssh` or `postgres`
         protocol: String,
         /// The user, or the tags joined by commas.
         caller: String,
@@ -281,6 +283,34 @@ pub enum Event {
         /// `client` or `target`.
         leg: String,
     },
+    /// The database server let the client's session begin.
+    DatabaseSession(Box<DatabaseSession>),
+    /// A statement was run, and is over.
+    Statement(Box<Statement>),
+    /// The policy did not allow a statement, and the server has not seen it.
+    StatementRefused {
+        /// The statement.
+        sql: Sql,
+        /// Why not, as the client was told.
+        why: String,
+        /// What to ask for, as the client was told.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        hint: String,
+    },
+    /// A function was called by its number.
+    FunctionCall(FunctionCall),
+    /// The server sent a notice; or an error that belongs to no statement, such as one that ends the session.
+    Notice(DatabaseError),
+    /// The server passed on a notification (LISTEN).
+    Notification {
+        /// The channel.
+        channel: String,
+        /// What was told, cut where it is long.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        payload: String,
+    },
+    /// The client asked on another connection for what is running to be stopped.
+    DatabaseCancel,
     /// Nothing could be recorded for a while, and the policy let the session go on.
     Gap {
         /// When recording stopped, in milliseconds since the start.
@@ -334,6 +364,28 @@ impl FileResult {
             Self::Ok => "ok",
             Self::Failed => "failed",
             Self::CutOff => "cut_off",
+        }
+    }
+}
+
+impl Event {
+    /// The words of a person in it, for a search: a command line, a statement and what was bound to it, an error.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Exec { command, .. } => command.clone(),
+            Self::Subsystem { name, .. } => name.clone(),
+            Self::File { path, name, why, .. } => format!("{path} {name} {why}"),
+            Self::Refused { what, why, .. } => format!("{what}: {why}"),
+            Self::Statement(statement) => statement.text(),
+            Self::StatementRefused { sql, why, .. } => format!("{}\n{why}", sql.text),
+            Self::Notice(notice) => notice.to_string(),
+            Self::Notification { channel, payload } => format!("{channel} {payload}"),
+            Self::DatabaseSession(session) => {
+                format!("{} {} {}", session.role, session.database, session.application_name)
+            }
+            Self::FunctionCall(call) => call.name.clone(),
+            _ => String::new(),
         }
     }
 }
@@ -405,6 +457,7 @@ pub struct End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::{Parameter, RunBy, Transaction};
 
     #[test]
     fn an_event_is_tagged_by_its_type() {
@@ -412,6 +465,29 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"type":"exec","channel":3,"command":"uname -a"}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn a_statement_is_one_flat_line_without_what_is_empty() {
+        let statement = Statement {
+            sql: Sql { text: "SELECT $1".into(), ..Sql::default() },
+            by: RunBy::Execute,
+            parameters: vec![Parameter { kind: "int4".into(), value: Some("7".into()), bytes: None }],
+            rows: 1,
+            bytes: 11,
+            duration_us: 250,
+            tag: "SELECT 1".into(),
+            transaction: Some(Transaction::Idle),
+            ..Statement::default()
+        };
+        let event = Event::Statement(Box::new(statement));
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            text,
+            r#"{"type":"statement","sql":{"text":"SELECT $1"},"by":"execute","parameters":[{"type":"int4","value":"7"}],"rows":1,"bytes":11,"duration_us":250,"tag":"SELECT 1","transaction":"idle"}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+        assert_eq!(event.text(), "SELECT $1\n7");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 mod cast;
 mod cursor;
+mod database;
 mod drive;
 mod error;
 mod event;
@@ -33,6 +34,9 @@ mod viewing;
 mod writer;
 
 pub use cast::{CastHeader, TerminalHeader};
+pub use database::{
+    Copied, DatabaseError, DatabaseSession, FunctionCall, Parameter, RunBy, Sql, Statement, Transaction,
+};
 pub use error::RecorderError;
 pub use event::{Direction, End, Event, FileResult, Outcome};
 pub use hash::{Hash, NotAHash};

@@ -17,7 +17,7 @@ use crate::player::{Options, Player, output_line};
 use crate::reel::Reel;
 use crate::text::Lines;
 use crate::transcript::Transcript;
-use crate::{Failure, clock, harmless, json};
+use crate::{Failure, clock, harmless, json, sql};
 
 /// What to export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Format {
     Text,
     /// Everything, one JSON object a line, each with its absolute time.
     JsonLines,
+    /// The statements of a database session, as SQL.
+    Sql,
 }
 
 /// Writes a recording in this format; `terminal` chooses one where there are several.
@@ -39,6 +41,7 @@ pub fn export(reel: &Reel, format: Format, terminal: Option<u32>, out: &mut impl
         Format::Cast => cast(reel.reader(), terminal, out),
         Format::Text => text(reel, terminal, out),
         Format::JsonLines => json_lines(reel.reader(), terminal, out),
+        Format::Sql => sql::write(reel.reader(), out),
     }?;
     Ok(out.flush()?)
 }

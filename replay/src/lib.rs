@@ -4,6 +4,7 @@
 //! terminal but through the virtual terminal's cells or through [`harmless`].
 
 pub mod clock;
+pub mod database;
 pub mod export;
 mod failure;
 pub mod harmless;
@@ -14,6 +15,8 @@ pub mod player;
 pub mod reel;
 pub mod search;
 pub mod show;
+pub mod sql;
+pub mod statement;
 pub mod text;
 pub mod timeline;
 pub mod transcript;

@@ -8,6 +8,7 @@ use sallyport_recorder::read::Item;
 use sallyport_recorder::{Event, Header, Outcome, State, StreamId};
 use serde::Serialize;
 
+use crate::database::Database;
 use crate::reel::Reel;
 use crate::{clock, harmless, timeline};
 
@@ -30,6 +31,9 @@ pub struct Summary {
     pub bytes: u64,
     /// The channels, by number.
     pub channels: BTreeMap<u32, Channel>,
+    /// What was done on a database, where that is what the session was for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
     /// What was refused, and what was not recorded, in the order of time.
     pub incidents: Vec<Incident>,
     /// How many more channels and incidents there were than are listed.
@@ -97,6 +101,7 @@ impl Summary {
             end: manifest.seal.as_ref().map(|seal| (seal.end.outcome, seal.end.reason.clone())),
             bytes: reader.streams().iter().map(size).sum(),
             channels: BTreeMap::new(),
+            database: None,
             incidents: Vec::new(),
             more: 0,
             damage: Vec::new(),
@@ -115,12 +120,16 @@ impl Summary {
     }
 
     fn add(&mut self, at_ms: u64, event: Event) {
+        Database::count(&mut self.database, &event);
         match event {
             Event::Authorized { account, rules, .. } => {
                 self.account = Some(account);
                 self.rules = rules;
             }
-            Event::Refused { .. } | Event::ForwardRefused { .. } | Event::Gap { .. } => {
+            Event::Refused { .. }
+            | Event::ForwardRefused { .. }
+            | Event::StatementRefused { .. }
+            | Event::Gap { .. } => {
                 if self.incidents.len() < MOST {
                     self.incidents.push(Incident { at_ms, what: timeline::sentence(&event) });
                 } else {
@@ -170,6 +179,7 @@ impl Summary {
     pub fn details(&self) -> String {
         let mut lines = vec![("recording", self.about_recording())];
         lines.extend(self.damage.iter().map(|damage| ("DAMAGED", damage.clone())));
+        lines.extend(self.database.iter().map(|database| ("database", database.to_string())));
         for (number, channel) in &self.channels {
             lines.push(("channel", format!("#{number} {channel}")));
             lines.extend(channel.files.iter().map(|file| {

@@ -2,6 +2,8 @@
 
 use sallyport_recorder::{Direction, Event, FileResult};
 
+use crate::statement;
+
 /// An event in a line for a person. What came from outside is in it as it came: make it [`crate::harmless`] to show it.
 #[must_use]
 pub fn sentence(event: &Event) -> String {
@@ -26,6 +28,13 @@ pub fn sentence(event: &Event) -> String {
         Event::ForwardRefused { kind, address, why } => format!("REFUSED {}: {why}", forward(kind, address)),
         Event::ListenerOpened { kind, address } => format!("{}: the target listens", forward(kind, address)),
         Event::ListenerClosed { kind, address } => format!("{}: the target listens no longer", forward(kind, address)),
+        Event::DatabaseSession(_)
+        | Event::Statement(_)
+        | Event::StatementRefused { .. }
+        | Event::FunctionCall(_)
+        | Event::Notice(_)
+        | Event::Notification { .. }
+        | Event::DatabaseCancel => in_database(event),
         _ => in_channel(event).map_or_else(
             || "an event that this version does not know".to_owned(),
             |(channel, text)| format!("#{channel} {text}"),
@@ -42,6 +51,30 @@ pub(crate) fn forward(kind: &str, address: &str) -> String {
         "agent" => "use of the agent".to_owned(),
         "x11" => "use of the X11 display".to_owned(),
         other => format!("{other} forward of {address}"),
+    }
+}
+
+/// The events of a database session.
+fn in_database(event: &Event) -> String {
+    match event {
+        Event::DatabaseSession(session) => {
+            let client = if session.application_name.is_empty() { "a client" } else { &session.application_name };
+            format!("{client} is in {} as {}", session.database, session.role)
+        }
+        Event::Statement(one) => statement::sentence(one),
+        Event::StatementRefused { sql, why, .. } => {
+            let text = sql.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("REFUSED {text}: {why}")
+        }
+        Event::FunctionCall(call) => {
+            let name = if call.name.is_empty() { call.function.to_string() } else { call.name.clone() };
+            let failed = call.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            format!("function {name}, {} bytes in, {} bytes out{failed}", call.sent, call.received)
+        }
+        Event::Notice(notice) => notice.to_string(),
+        Event::Notification { channel, payload } => format!("notification on {channel}: {payload}"),
+        Event::DatabaseCancel => "the client asked for what runs to be stopped".to_owned(),
+        _ => String::new(),
     }
 }
 

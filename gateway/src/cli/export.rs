@@ -11,12 +11,13 @@ use sallyport_replay::export::{Format, export};
 use super::recordings::{self, told};
 use super::{Ended, Out, Site};
 
-/// Write a session as an asciicast, as text, or as JSON lines.
+/// Write a session as an asciicast, as text, as SQL, or as JSON lines.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The session's id, or its beginning
     id: String,
-    /// cast (for asciinema), text (what stood on the terminal), or jsonl (everything, with absolute times)
+    /// cast (for asciinema), text (what stood on the terminal), sql (what was run on a database), or jsonl (everything, with
+    /// absolute times)
     #[arg(long, default_value = "text", value_parser = format)]
     format: Format,
     /// This terminal only, where the session had several
@@ -45,6 +46,7 @@ fn format(text: &str) -> Result<Format, &'static str> {
         "cast" => Ok(Format::Cast),
         "text" => Ok(Format::Text),
         "jsonl" => Ok(Format::JsonLines),
-        _ => Err("expected cast, text or jsonl"),
+        "sql" => Ok(Format::Sql),
+        _ => Err("expected cast, text, sql or jsonl"),
     }
 }

@@ -1,6 +1,7 @@
 //! `sallyport policy`: check, test, explain. The answers come from the very functions that the gateway asks.
 
 use anyhow::Context as _;
+use sallyport_policies::sql::{Judgement, judge};
 use sallyport_policies::{self as policies, Decision, Inventory, Parsed, Policy, Port, PostgresGrant, SshAction};
 
 use super::{BadInput, Ended, Out, Site, announce};
@@ -32,6 +33,9 @@ pub(super) struct Explain {
     /// The database, which makes it a question about PostgreSQL; the account is a role then
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// A statement that would be run there
+    #[arg(long, value_name = "SQL", requires = "account")]
+    statement: Option<String>,
     /// The TCP port [default: 22, or 5432 with --database]
     #[arg(long)]
     port: Option<u16>,
@@ -111,12 +115,14 @@ fn explain(question: &Explain, policy: &Policy, inventory: &Inventory, out: &mut
     let target = inventory.targets.iter().find(|target| target.name == question.target).ok_or_else(|| {
         BadInput(format!("there is no target named {:?}: `sallyport target ls` shows them", question.target))
     })?;
-    let asked = (question.database.is_some(), question.port.map(Port::tcp));
+    let of_database = question.database.is_some() || question.statement.is_some();
+    let asked = (of_database, question.port.map(Port::tcp));
     let denial = match (&question.account, asked) {
         (Some(role), (_, Some(Port::POSTGRES)) | (true, None)) => {
+            // As libpq has it: the database is called as the role, unless said otherwise.
             let database = question.database.as_ref().unwrap_or(role);
             match policy.postgres(&caller, target, role, database) {
-                Decision::Allow(grant) => return told(&caller, target, &grant, out),
+                Decision::Allow(grant) => return told(&caller, target, &grant, question.statement.as_deref(), out),
                 Decision::Deny(denial) => denial,
             }
         }
@@ -182,8 +188,15 @@ fn told(
     caller: &policies::Caller,
     target: &policies::Target,
     grant: &PostgresGrant,
+    statement: Option<&str>,
     out: &mut Out,
 ) -> anyhow::Result<Ended> {
+    if let Some(Judgement::Refused(refusal)) = statement.map(|sql| judge(&grant.capability, sql)) {
+        out.line(&format!("no: {}", refusal.message))?;
+        out.line(&format!("  detail:  {}", refusal.detail(&grant.capability_rules)))?;
+        out.line(&format!("  hint:    {}", refusal.hint))?;
+        return Ok(Ended::No);
+    }
     out.line(&format!("yes: {caller} may log in to {} as {} in {}", target.name, grant.role, grant.database))?;
     out.line(&format!("  network: {}", grant.network_rule))?;
     for rule in &grant.capability_rules {

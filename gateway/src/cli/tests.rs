@@ -250,6 +250,12 @@ fn explain_tells_a_database_session_and_what_it_may_do() {
     for line in ["as analyst in orders", "rights:  grants[0] (line 1, column 14)", "may run read", "is read-only"] {
         assert!(yes.results.contains(line), "{line}: {}", yes.results);
     }
+    let words = ["policy", "explain", "alice@example.com", "orders", "--as", "analyst", "--database", "orders"];
+    let read = desk.run_words(&[&words[..], &["--statement", "SELECT 1"]].concat());
+    assert_eq!(read.ended.unwrap(), Ended::Yes);
+    let write = desk.run_words(&[&words[..], &["--statement", "DELETE FROM t"]].concat());
+    assert_eq!(write.ended.unwrap(), Ended::No);
+    assert!(write.results.contains("does not allow delete") && write.results.contains("line 1"), "{}", write.results);
     let roles = desk.run("policy explain alice@example.com orders --port 5432");
     assert!(roles.results.contains("as:      analyst in orders"), "{}", roles.results);
     let no = desk.run("policy explain alice@example.com orders --as owner --database orders");

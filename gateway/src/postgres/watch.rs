@@ -31,8 +31,8 @@ pub(super) struct OfServer<'a>(&'a Watch);
 impl Watch {
     /// Of a session that begins now.
     pub(super) fn new(permit: &PostgresPermit) -> Self {
-        let _ = permit;
-        Self { began: Instant::now(), shared: Mutex::new(Shared { observer: Observer::new(), over: false }) }
+        let observer = Observer::new(permit.capability().parameters);
+        Self { began: Instant::now(), shared: Mutex::new(Shared { observer, over: false }) }
     }
 
     pub(super) fn of_client(&self) -> OfClient<'_> {

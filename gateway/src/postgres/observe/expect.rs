@@ -1,0 +1,145 @@
+//! What answers are still to come from the server, in their order, and what they will be about.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sallyport_recorder::{Copied, Parameter, Sql};
+
+use super::bind::Bound;
+use super::sql::Text;
+
+/// One message of the client that the server has yet to answer.
+#[derive(Debug)]
+pub(super) enum Expect {
+    /// A simple query, answered by as many results as it has statements, and then by ReadyForQuery.
+    Query(Box<Query>),
+    Parse(Box<Parse>),
+    Bind(Box<Bound>, Duration),
+    Execute(Box<Execute>),
+    /// Of the prepared statement of this name, or of a portal.
+    Describe(Option<String>),
+    Close(Named),
+    Call(Box<Call>),
+    Sync,
+    /// The client's CopyDone or CopyFail, which has no answer of its own: up to here, a server that takes in data passes
+    /// over Sync (PostgreSQL, "COPY Operations").
+    CopyEnd,
+}
+
+/// What a Close names.
+#[derive(Debug)]
+pub(super) enum Named {
+    Statement(String),
+    Portal(String),
+}
+
+/// A simple query that runs.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    pub(super) text: Text,
+    /// Its statements, where there are several.
+    pub(super) pieces: Vec<Range<usize>>,
+    /// How many of them are over.
+    pub(super) over: usize,
+    pub(super) sent: Duration,
+    pub(super) result: Outcome,
+    /// It will have no more results.
+    pub(super) done: bool,
+}
+
+/// A statement that is being prepared.
+#[derive(Debug)]
+pub(super) struct Parse {
+    pub(super) name: String,
+    pub(super) text: Text,
+    pub(super) types: Vec<u32>,
+    pub(super) sent: Duration,
+}
+
+/// A portal that runs.
+#[derive(Debug, Default)]
+pub(super) struct Execute {
+    pub(super) portal: String,
+    pub(super) sent: Duration,
+    pub(super) result: Outcome,
+}
+
+/// What has come of a statement so far.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) copied: Option<Copied>,
+}
+
+/// A function that was called by its number.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) function: u32,
+    pub(super) sent_bytes: u64,
+    pub(super) sent: Duration,
+    pub(super) done: bool,
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) sql: Sql,
+    pub(super) types: Vec<u32>,
+}
+
+/// A portal, with what was bound to it.
+#[derive(Debug, Clone)]
+pub(super) struct Portal {
+    pub(super) prepared: Option<Arc<Prepared>>,
+    /// The name that the client gave for it, also where no such statement is known.
+    pub(super) statement: String,
+    pub(super) parameters: Arc<Vec<Parameter>>,
+    pub(super) more: u64,
+}
+
+impl Query {
+    /// The text of the statement that runs now.
+    pub(super) fn sql(&self) -> Sql {
+        match self.pieces.get(self.over) {
+            Some(range) => self.text.piece(range.clone()),
+            None => self.text.sql(),
+        }
+    }
+}
+
+impl Expect {
+    /// What has come of it, if it is one that runs.
+    pub(super) fn outcome(&mut self) -> Option<&mut Outcome> {
+        match self {
+            Self::Query(query) => Some(&mut query.result),
+            Self::Execute(execute) => Some(&mut execute.result),
+            _ => None,
+        }
+    }
+
+    /// Whether the server answers it by ReadyForQuery in the end.
+    pub(super) fn ends_in_ready(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::Call(_) | Self::Sync)
+    }
+}
+
+impl Outcome {
+    pub(super) fn row(&mut self, bytes: u64) {
+        self.rows = self.rows.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    pub(super) fn copied_in(&mut self, bytes: u64) {
+        let copied = self.copied.get_or_insert_default();
+        copied.messages_in = copied.messages_in.saturating_add(1);
+        copied.bytes_in = copied.bytes_in.saturating_add(bytes);
+    }
+
+    pub(super) fn copied_out(&mut self, bytes: u64) {
+        let copied = self.copied.get_or_insert_default();
+        copied.messages_out = copied.messages_out.saturating_add(1);
+        copied.bytes_out = copied.bytes_out.saturating_add(bytes);
+    }
+}
