@@ -88,9 +88,8 @@ fn is_plain_path(value: &[Token]) -> bool {
         Kind::String(None) => true,
         _ => false,
     };
-    let before_first = |token: &&Token| !names_catalog(token);
-    let elsewhere = value.iter().skip(1).any(|token| names_catalog(token));
-    let first = value.first().is_none_or(|token| before_first(&token) || only_name(token) == Some("pg_catalog"));
+    let elsewhere = value.iter().skip(1).any(names_catalog);
+    let first = value.first().is_none_or(|token| !names_catalog(token) || only_name(token) == Some("pg_catalog"));
     first && !elsewhere
 }
 
