@@ -7,8 +7,11 @@
 
 mod cancel;
 mod greet;
+mod judge;
 mod leg;
+mod limits;
 pub mod observe;
+mod options;
 mod reach;
 mod refuse;
 mod relay;
@@ -19,9 +22,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sallyport_recorder::Event;
+use sallyport_recorder::{DatabaseSession, Event};
 use tokio::io::{AsyncWriteExt, split};
 use tokio::sync::mpsc;
+use tokio_util::either::Either;
 use tracing::debug;
 
 use crate::access::PostgresPermit;
@@ -30,6 +34,7 @@ use crate::failure::{Ending, Failure, Stage};
 use crate::session::Session;
 use crate::target::Target;
 
+use judge::Judge;
 use reach::reach;
 use refuse::Fault;
 use relay::{Direction, Stopped};
@@ -73,7 +78,7 @@ impl Broker {
 /// What broke it, for the session's record; the client was told already.
 pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker>) -> Result<(), Failure> {
     let entered = async {
-        let (permit, startup) = authorize(&client, &session).await?;
+        let (permit, startup, judge) = authorize(&client, &session).await?;
         let target = tokio::select! {
             target = reach(&session, &broker.vault, &permit, &startup) => target?,
             ending = session.ended() => return Err(Failure::Denied(ending.to_string()).into()),
@@ -84,20 +89,26 @@ pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker
             login: target.login.to_owned(),
         };
         session.record(connected).await?;
-        Ok::<_, Fault>((permit, target))
+        session.record(Event::DatabaseSession(Box::new(described(&client, &permit, &target.welcome)))).await?;
+        Ok::<_, Fault>((permit, judge, target))
     };
-    let (permit, target) = match entered.await {
+    let (permit, judge, target) = match entered.await {
         Ok(entered) => entered,
         Err(fault) => {
             client.dismiss(&fault.response(session.id())).await;
             return Err(fault.failure);
         }
     };
-    carry(client, target, &permit, &session, &broker).await
+    let watch = Watch::new(&permit, target.welcome.heard_by(judge));
+    let carried = carry(client, target, &watch, &session, &broker).await;
+    for event in watch.finish() {
+        session.record(event).await?;
+    }
+    carried
 }
 
 /// Asks for the role and the database that the client named, and says how the session is to be started.
-async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit, Startup), Failure> {
+async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit, Startup, Judge), Failure> {
     let asked = &client.startup;
     let Some(role) = asked.parameter("user").filter(|role| !role.is_empty()) else {
         return Err(Failure::Client("no PostgreSQL user name specified in startup packet".to_owned()));
@@ -124,17 +135,46 @@ async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit
     let mut startup = asked.clone();
     startup.set("user", permit.account());
     startup.set("database", permit.database());
+    let judge = Judge::new(&permit, replicates);
+    check_settings(&permit, &judge, &startup)?;
     if permit.capability().is_read_only() {
         startup.set("default_transaction_read_only", "on");
     }
-    Ok((permit, startup))
+    Ok((permit, startup, judge))
+}
+
+/// May the session begin with the settings that its client asks for?
+fn check_settings(permit: &PostgresPermit, judge: &Judge, startup: &Startup) -> Result<(), Failure> {
+    if permit.capability().allows_everything() {
+        return Ok(());
+    }
+    let Some(settings) = options::settings(startup.parameters()) else {
+        let denied = "only settings may stand in the options of a session whose statements are judged: -c name=value";
+        return Err(Failure::Denied(denied.to_owned()));
+    };
+    settings.iter().try_for_each(|(name, value)| judge.setting(name, value))
+}
+
+/// The session that the client has got, for the recording.
+fn described(client: &Client, permit: &PostgresPermit, welcome: &reach::Welcome) -> DatabaseSession {
+    let asked = &client.startup;
+    let named = ["user", "database", "application_name"];
+    let others = asked.parameters().iter().filter(|(name, _)| !named.contains(&name.as_str()));
+    DatabaseSession {
+        role: permit.account().to_owned(),
+        database: permit.database().to_owned(),
+        application_name: asked.parameter("application_name").unwrap_or_default().to_owned(),
+        parameters: others.cloned().collect(),
+        tls: matches!(client.leg, Either::Right(_)),
+        server_version: welcome.parameter(b"server_version").unwrap_or_default(),
+    }
 }
 
 /// Lets the client in, and carries frames both ways.
 async fn carry(
     client: Client,
     target: reach::Target,
-    permit: &PostgresPermit,
+    watch: &Watch,
     session: &Session,
     broker: &Broker,
 ) -> Result<(), Failure> {
@@ -148,7 +188,6 @@ async fn carry(
     if welcomed.await.is_err() {
         return Ok(());
     }
-    let watch = Watch::new(permit);
     let (from_client, to_client) = split(leg);
     let (from_target, to_target) = split(target.leg);
     let mut up = Direction::new(from_client, to_target, bytes::BytesMut::new());
@@ -158,6 +197,7 @@ async fn carry(
         let mut up = pin!(up.run(session, &mut client_watch));
         let mut down = pin!(down.run(session, &mut server_watch));
         let mut cancelling = pin!(cancelling(session, broker, target.key.as_ref(), wishes));
+        let mut stopping = pin!(stopping(watch, session, broker, target.key.as_ref()));
         let mut client_done = false;
         loop {
             tokio::select! {
@@ -174,11 +214,12 @@ async fn carry(
                 },
                 ending = session.ended() => break Over::Ended(ending),
                 () = &mut cancelling => {}
+                () = &mut stopping => {}
                 () = tokio::time::sleep(HALF_CLOSED), if client_done => break Over::ServerDone,
             }
         }
     };
-    let (error, result) = over(ended, &watch, session);
+    let (error, result) = over(ended, watch, session);
     if let (Some(error), Some(to_client)) = (error, down.between_frames()) {
         refuse::tell(to_client, &error).await;
     }
@@ -234,14 +275,27 @@ async fn cancelling(
     mut wishes: mpsc::Receiver<cancel::Wish>,
 ) {
     while let Some(done) = wishes.recv().await {
-        if let Some(key) = key
-            && let Err(failure) = reach::cancel(session, &broker.vault, key).await
-        {
-            debug!(session = %session.id(), %failure, "a cancellation was not passed on");
-        }
+        let _ = session.record(Event::DatabaseCancel).await;
+        stop(session, broker, key).await;
         let _ = done.send(());
     }
     std::future::pending().await
+}
+
+/// Stops each statement that has brought back too much.
+async fn stopping(watch: &Watch, session: &Session, broker: &Broker, key: Option<&CancelKey>) {
+    loop {
+        watch.to_be_stopped().await;
+        stop(session, broker, key).await;
+    }
+}
+
+/// Has the server stop what runs on the session's connection.
+async fn stop(session: &Session, broker: &Broker, key: Option<&CancelKey>) {
+    let Some(key) = key else { return };
+    if let Err(failure) = reach::cancel(session, &broker.vault, key).await {
+        debug!(session = %session.id(), %failure, "a cancellation was not passed on");
+    }
 }
 
 /// How long a server may say nothing after its client has closed its side.

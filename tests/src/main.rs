@@ -17,6 +17,7 @@ mod live;
 mod ordinary;
 mod peers;
 mod policy;
+mod postgres;
 mod recording;
 mod ssh;
 mod tunnel;

@@ -51,6 +51,10 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
     out.note("\nTo end host-key questions, put this line into ~/.ssh/known_hosts:")?;
     let names = targets.iter().map(|(known, _)| known.target.name.as_str());
     out.line(&known_hosts_line(&config.tailnet.domain, names, &keys.host_ca.public_key().to_openssh()?))?;
+    if targets.iter().any(|(known, _)| known.target.services.postgres.is_some()) {
+        out.note("\nFor sslmode=verify-full, put this into a file and name it in sslrootcert:")?;
+        out.line(keys.tls_ca.pem())?;
+    }
     Ok(Ended::Yes)
 }
 

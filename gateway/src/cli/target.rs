@@ -29,7 +29,11 @@ pub(super) enum Command {
         name: String,
     },
     /// Print the authority that targets have to trust, for sshd's TrustedUserCAKeys
-    Ca,
+    Ca {
+        /// The one for databases in its place, for PostgreSQL's ssl_ca_file
+        #[arg(long)]
+        database: bool,
+    },
 }
 
 /// A machine to register.
@@ -105,7 +109,8 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
             out.line(&format!("{name} is removed"))?;
             Ended::Yes
         }
-        Command::Ca => authority(&config, out)?,
+        Command::Ca { database: false } => authority(&config, out)?,
+        Command::Ca { database: true } => database_authority(&config, out)?,
     };
     state.close().await;
     Ok(ended)
@@ -229,6 +234,19 @@ fn authority(config: &Config, out: &mut Out) -> anyhow::Result<Ended> {
   2. add to /etc/ssh/sshd_config:  TrustedUserCAKeys /etc/ssh/sallyport_user_ca.pub
   3. reload sshd
 Accounts need no key of their own: a certificate names the account that the policy allowed, and lives for minutes.",
+    )?;
+    Ok(Ended::Yes)
+}
+
+fn database_authority(config: &Config, out: &mut Out) -> anyhow::Result<Ended> {
+    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+    out.line(keys.database_ca.pem())?;
+    out.note(
+        "\nOn each server that the gateway logs in to by certificate:
+  1. put this into a file, and name it in postgresql.conf:  ssl_ca_file = 'sallyport.crt'
+  2. add to pg_hba.conf, above what else would match:  hostssl all all GATEWAY/32 cert
+  3. reload the server
+Roles need no password: a certificate names the role that the policy allowed, and lives for minutes.",
     )?;
     Ok(Ended::Yes)
 }

@@ -217,6 +217,11 @@ fn a_target_may_be_a_host_and_a_database() {
     assert_eq!(postgres, expected);
     let list = desk.run("target ls").results;
     assert!(list.contains("postgres 10.0.4.2:5432 (trust)"), "{list}");
+    let shown = desk.run("ls");
+    assert!(shown.results.contains("BEGIN CERTIFICATE") && shown.notes.contains("sslrootcert"), "{}", shown.results);
+    let authority = desk.run("target ca --database");
+    assert!(authority.results.contains("BEGIN CERTIFICATE") && authority.notes.contains("ssl_ca_file"));
+    assert!(!shown.results.contains(authority.results.trim()), "callers and servers trust authorities of their own");
     let words = ["--ssh", "h", "--host-key", KEY, "--postgres", "h", "--postgres-login", "env:PATH"];
     desk.run_words(&[&["target", "add", "both"], &words[..]].concat()).ended.unwrap();
     let both = desk.json("target ls --json")[0].clone();

@@ -119,7 +119,6 @@ impl PostgresVault {
                 Some(secret) => password(&target.name, secret).await,
                 None => Err(none(format!("the gateway has no password of the role {}", permit.account()))),
             },
-            PostgresLogin::JustInTime { .. } => Err(none("no role was made for this session".to_owned())),
         }
     }
 

@@ -13,9 +13,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 
+use super::judge::Judge;
 use super::leg::{NoMessage, TargetLeg, next_message};
 use super::refuse::Fault;
-use super::wire::{CancelKey, ErrorFields, HEADER, ProtocolVersion, Startup, backend, message, tls_request};
+use super::wire::{
+    CancelKey, ErrorFields, HEADER, Header, ProtocolVersion, Startup, backend, message, string, tls_request,
+};
 use crate::access::PostgresPermit;
 use crate::authority::Certified;
 use crate::credentials::{PostgresCredential, PostgresVault};
@@ -55,6 +58,32 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
+    /// The judge, after it has heard the server's parameters.
+    pub(super) fn heard_by(&self, mut judge: Judge) -> Judge {
+        self.parameters().for_each(|payload| judge.reported(payload));
+        judge
+    }
+
+    /// The value of one of the server's parameters.
+    pub(super) fn parameter(&self, name: &[u8]) -> Option<String> {
+        let pairs = self.parameters().filter_map(|payload| Some((string(payload)?.0, string(string(payload)?.1)?.0)));
+        let value = pairs.filter(|(given, _)| *given == name).map(|(_, value)| value).last();
+        value.map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The payloads of the server's ParameterStatus messages.
+    fn parameters(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.said.as_slice();
+        std::iter::from_fn(move || {
+            let header = Header::read(rest).ok().flatten()?;
+            let (message, after) = rest.split_at(rest.len().min(HEADER + header.payload()));
+            rest = after;
+            Some((header.tag, message.get(HEADER..).unwrap_or_default()))
+        })
+        .filter(|(tag, _)| *tag == backend::PARAMETER)
+        .map(|(_, payload)| payload)
+    }
+
     /// The messages that let the client in, with this key in the place of the server's.
     pub(super) fn bytes(&self, key: &CancelKey) -> Vec<u8> {
         let mut bytes = self.negotiation.as_deref().unwrap_or_default().to_vec();

@@ -66,6 +66,18 @@ pub(super) fn ended(ending: &Ending) -> ErrorResponse {
     }
 }
 
+/// The end of a session that was to be read-only and is not any more.
+pub(super) fn not_read_only() -> Vec<u8> {
+    let error = ErrorResponse {
+        severity: Severity::Fatal,
+        code: SqlState::INSUFFICIENT_PRIVILEGE,
+        message: "this session may only read, and its server has stopped to keep it from writing".to_owned(),
+        detail: None,
+        hint: None,
+    };
+    error.bytes()
+}
+
 /// Turns away a caller who asked for something, before there is a session.
 pub async fn decline(asked: Asked, failure: &Failure) {
     let Asked::Session(mut client) = asked else { return };

@@ -22,6 +22,8 @@ pub(super) struct Direction<R, W> {
     inbox: BytesMut,
     /// Bytes of the frame under way that have not come yet.
     rest: usize,
+    /// Whether they are passed on.
+    passing: bool,
     /// Whether what was written ends with a whole frame.
     between: bool,
     /// The size of the next read, in bytes.
@@ -36,6 +38,12 @@ pub(super) trait Watcher {
     /// Sees a frame and says what becomes of it; what is to be recorded goes to `events`. Of its payload, `at_hand` is what
     /// it wanted, or all there is.
     fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate;
+
+    /// Sees the rest of a frame that is longer than its head, as it comes.
+    fn sees_more(&mut self, bytes: &[u8]);
+
+    /// Waits while so much is unanswered that no more should be read.
+    fn room(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// What becomes of a frame.
@@ -43,6 +51,10 @@ pub(super) trait Watcher {
 pub(super) enum Fate {
     /// It is passed on.
     Pass,
+    /// This takes its place.
+    Replace(Vec<u8>),
+    /// Nothing is passed on.
+    Drop,
 }
 
 /// Why a direction has stopped.
@@ -65,16 +77,24 @@ pub(super) enum Stopped {
 /// What one look at the inbox gives.
 #[derive(Debug, Default)]
 struct Batch {
-    pieces: Vec<Range<usize>>,
+    pieces: Vec<Piece>,
     events: Vec<Event>,
     /// Bytes of the inbox that are done with.
     taken: usize,
 }
 
+#[derive(Debug)]
+enum Piece {
+    /// So much of the inbox.
+    Inbox(Range<usize>),
+    /// Something of ours.
+    Ours(Vec<u8>),
+}
+
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// From `reader`, of which `inbox` was read already, to `writer`.
     pub(super) fn new(reader: R, writer: W, inbox: BytesMut) -> Self {
-        Self { reader, writer, inbox, rest: 0, between: true, appetite: APPETITE_LEAST }
+        Self { reader, writer, inbox, rest: 0, passing: true, between: true, appetite: APPETITE_LEAST }
     }
 
     /// Carries frames until the side that is read has no more, and closes the other then.
@@ -89,6 +109,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
                 session.record(event).await.map_err(Stopped::Recording)?;
             }
             self.write(&mut batch).await.map_err(Stopped::Writing)?;
+            watcher.room().await;
             if self.fill().await.map_err(Stopped::Reading)? == 0 {
                 let _ = self.writer.shutdown().await;
                 return Ok(());
@@ -109,7 +130,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             let left = self.inbox.get(at..).unwrap_or_default();
             if self.rest > 0 {
                 let more = self.rest.min(left.len());
-                batch.pass(at..at + more);
+                if self.passing {
+                    batch.pass(at..at + more);
+                }
+                watcher.sees_more(left.get(..more).unwrap_or_default());
                 self.rest -= more;
                 at += more;
                 if self.rest > 0 {
@@ -127,9 +151,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             let head = at_hand.get(..here.min(HEAD_MAX)).unwrap_or_default();
             let frame = Frame { tag: header.tag, length: header.length, head };
             let fate = watcher.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut batch.events);
+            if here > head.len() {
+                watcher.sees_more(at_hand.get(head.len()..here).unwrap_or_default());
+            }
             let end = at + HEADER + here;
+            self.passing = fate == Fate::Pass;
             match fate {
                 Fate::Pass => batch.pass(at..end),
+                Fate::Replace(bytes) => batch.pieces.push(Piece::Ours(bytes)),
+                Fate::Drop => {}
             }
             self.rest = length - here;
             at = end;
@@ -142,10 +172,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         if !batch.pieces.is_empty() {
             self.between = false;
             for piece in batch.pieces.drain(..) {
-                self.writer.write_all(self.inbox.get(piece).unwrap_or_default()).await?;
+                let bytes = match &piece {
+                    Piece::Inbox(range) => self.inbox.get(range.clone()).unwrap_or_default(),
+                    Piece::Ours(bytes) => bytes,
+                };
+                self.writer.write_all(bytes).await?;
             }
             self.writer.flush().await?;
-            self.between = self.rest == 0;
+            self.between = self.rest == 0 || !self.passing;
         }
         self.inbox.advance(batch.taken);
         Ok(())
@@ -171,9 +205,9 @@ impl Batch {
     /// Passes on a piece of the inbox, together with the one before it where they touch.
     fn pass(&mut self, range: Range<usize>) {
         match self.pieces.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
+            Some(Piece::Inbox(last)) if last.end == range.start => last.end = range.end,
             _ if range.is_empty() => {}
-            _ => self.pieces.push(range),
+            _ => self.pieces.push(Piece::Inbox(range)),
         }
     }
 }
@@ -182,3 +216,72 @@ impl Batch {
 const APPETITE_LEAST: usize = 8 * 1024;
 /// Reads of a connection that streams, in bytes.
 const APPETITE_MOST: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::postgres::wire::message;
+
+    /// Sees everything whose tag is small, drops what has the tag `x`, and replaces what has the tag `y`.
+    #[derive(Default)]
+    struct Picky {
+        seen: Vec<(u8, u32)>,
+        bytes: usize,
+    }
+
+    impl Watcher for Picky {
+        fn wants(&self, header: Header) -> usize {
+            if header.tag.is_ascii_uppercase() { HEAD_MAX } else { 0 }
+        }
+
+        fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], _: &mut Vec<Event>) -> Fate {
+            self.seen.push((frame.tag, frame.length));
+            self.bytes += frame.head.len();
+            assert!(frame.tag.is_ascii_lowercase() || frame.is_whole() || at_hand.len() >= HEAD_MAX);
+            match frame.tag {
+                b'x' => Fate::Drop,
+                b'y' => Fate::Replace(b"replaced".to_vec()),
+                _ => Fate::Pass,
+            }
+        }
+
+        fn sees_more(&mut self, bytes: &[u8]) {
+            self.bytes += bytes.len();
+        }
+
+        async fn room(&self) {}
+    }
+
+    proptest! {
+        #[test]
+        fn frames_pass_in_order_however_they_are_cut(
+            frames in proptest::collection::vec((prop::sample::select(&b"QDdxyZ"[..]), 0_usize..3_000), 0..30),
+            pieces in proptest::collection::vec(1_usize..900, 1..40),
+        ) {
+            let stream: Vec<u8> = frames.iter().flat_map(|(tag, length)| message(*tag, &vec![*tag; *length])).collect();
+            let expected: Vec<u8> = frames.iter().flat_map(|(tag, length)| match tag {
+                b'x' => Vec::new(),
+                b'y' => b"replaced".to_vec(),
+                tag => message(*tag, &vec![*tag; *length]),
+            }).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut direction = Direction::new(&b""[..], Vec::new(), BytesMut::new());
+            let (mut watcher, mut batch) = (Picky::default(), Batch::default());
+            let (mut rest, mut sizes) = (stream.as_slice(), pieces.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                direction.inbox.extend_from_slice(piece);
+                direction.scan(&mut watcher, &mut batch).unwrap();
+                runtime.block_on(direction.write(&mut batch)).unwrap();
+                rest = after;
+            }
+            prop_assert_eq!(&direction.writer, &expected);
+            prop_assert!(direction.between_frames().is_some());
+            let lengths: Vec<_> = frames.iter().map(|(tag, length)| (*tag, u32::try_from(*length).unwrap())).collect();
+            prop_assert_eq!(watcher.seen, lengths);
+            prop_assert_eq!(watcher.bytes, frames.iter().map(|(_, length)| length).sum::<usize>());
+        }
+    }
+}

@@ -1,25 +1,37 @@
-//! Looks at the frames of both directions: what somebody wants to know of them, and what becomes of them.
+//! Looks at the frames of both directions: judges what is asked, counts what comes back, and writes both down.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sallyport_recorder::Event;
+use tokio::sync::Notify;
 
+use super::judge::Judge;
+use super::limits::{Bound, Limits};
 use super::observe::Observer;
 use super::relay::{Fate, Watcher};
-use super::wire::{ErrorFields, Frame, HEAD_MAX, Header, backend, frontend};
+use super::wire::{ErrorFields, Frame, HEAD_MAX, HEADER, Header, backend, frontend};
 use crate::access::PostgresPermit;
 
 /// What both directions of one session know.
 pub(super) struct Watch {
     began: Instant,
+    read_only: bool,
+    /// A statement is to be stopped.
+    stop: Notify,
+    /// Something was answered.
+    answered: Notify,
     shared: Mutex<Shared>,
 }
 
 struct Shared {
     observer: Observer,
+    judge: Judge,
+    limits: Limits,
     /// The client has said goodbye, or the server that the session is over.
     over: bool,
+    /// The session was ended here; nothing more is passed on.
+    cut: bool,
 }
 
 /// Looks at what the client sends.
@@ -29,10 +41,16 @@ pub(super) struct OfClient<'a>(&'a Watch);
 pub(super) struct OfServer<'a>(&'a Watch);
 
 impl Watch {
-    /// Of a session that begins now.
-    pub(super) fn new(permit: &PostgresPermit) -> Self {
+    /// Of a session under `permit` that begins now.
+    pub(super) fn new(permit: &PostgresPermit, judge: Judge) -> Self {
         let observer = Observer::new(permit.capability().parameters);
-        Self { began: Instant::now(), shared: Mutex::new(Shared { observer, over: false }) }
+        Self {
+            began: Instant::now(),
+            read_only: permit.capability().is_read_only(),
+            stop: Notify::new(),
+            answered: Notify::new(),
+            shared: Mutex::new(Shared { observer, judge, limits: Limits::new(permit), over: false, cut: false }),
+        }
     }
 
     pub(super) fn of_client(&self) -> OfClient<'_> {
@@ -43,9 +61,25 @@ impl Watch {
         OfServer(self)
     }
 
+    /// Resolves when a statement is to be stopped.
+    pub(super) async fn to_be_stopped(&self) {
+        self.stop.notified().await;
+    }
+
     /// Whether one side has said that the session is over.
     pub(super) fn is_over(&self) -> bool {
         self.shared.lock().over
+    }
+
+    /// The events of what was running when the session ended.
+    pub(super) fn finish(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.shared.lock().observer.finish(self.at(), &mut events);
+        events
+    }
+
+    fn at(&self) -> Duration {
+        self.began.elapsed()
     }
 }
 
@@ -53,15 +87,33 @@ impl Watcher for OfClient<'_> {
     fn wants(&self, header: Header) -> usize {
         match header.tag {
             frontend::COPY_DATA => 0,
-            _ => HEAD_MAX,
+            tag => self.0.shared.lock().judge.wants(tag).unwrap_or(HEAD_MAX),
         }
     }
 
-    fn sees(&mut self, frame: Frame<'_>, _at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
+    fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
         let mut shared = self.0.shared.lock();
-        shared.observer.client_sent(self.0.began.elapsed(), frame, events);
+        if shared.cut {
+            return Fate::Drop;
+        }
+        let refused = shared.judge.refuses(frame, at_hand);
+        if let Some(refused) = &refused {
+            shared.observer.refused(&refused.text, &refused.refusal, events);
+        }
+        // The server answers what was refused as well: with an error.
+        shared.observer.client_sent(self.0.at(), frame, events);
         shared.over |= frame.tag == frontend::TERMINATE;
-        Fate::Pass
+        refused.map_or(Fate::Pass, |refused| Fate::Replace(refused.substitute))
+    }
+
+    fn sees_more(&mut self, bytes: &[u8]) {
+        self.0.shared.lock().observer.client_sent_more(bytes);
+    }
+
+    async fn room(&self) {
+        while self.0.shared.lock().observer.is_full() {
+            self.0.answered.notified().await;
+        }
     }
 }
 
@@ -73,12 +125,69 @@ impl Watcher for OfServer<'_> {
         }
     }
 
-    fn sees(&mut self, frame: Frame<'_>, _at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
+    fn sees(&mut self, frame: Frame<'_>, _: &[u8], events: &mut Vec<Event>) -> Fate {
         let mut shared = self.0.shared.lock();
-        shared.observer.server_sent(self.0.began.elapsed(), frame, events);
-        if frame.tag == backend::ERROR {
-            shared.over |= matches!(ErrorFields::read(frame.head).severity.as_str(), "FATAL" | "PANIC");
+        if shared.cut {
+            return Fate::Drop;
         }
-        Fate::Pass
+        let fate = shared.fate(self.0, frame);
+        match &fate {
+            // What is written down is what the client is told.
+            Fate::Replace(bytes) => {
+                let payload = bytes.get(HEADER..).unwrap_or_default();
+                let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                let told = Frame { tag: backend::ERROR, length, head: payload };
+                shared.observer.server_sent(self.0.at(), told, events);
+            }
+            Fate::Pass => shared.observer.server_sent(self.0.at(), frame, events),
+            Fate::Drop => {}
+        }
+        if !matches!(frame.tag, backend::DATA_ROW | backend::COPY_DATA) {
+            self.0.answered.notify_one();
+        }
+        fate
+    }
+
+    fn sees_more(&mut self, _: &[u8]) {}
+
+    async fn room(&self) {}
+}
+
+impl Shared {
+    fn fate(&mut self, watch: &Watch, frame: Frame<'_>) -> Fate {
+        match frame.tag {
+            backend::ERROR => {
+                self.over |= matches!(ErrorFields::read(frame.head).severity.as_str(), "FATAL" | "PANIC");
+                if let Some(error) = self.judge.answer(frame.head) {
+                    return Fate::Replace(error);
+                }
+            }
+            backend::PARAMETER => {
+                self.judge.reported(frame.head);
+                // Since version 14 the server says so when a session is not read-only any more.
+                if watch.read_only && frame.head == READ_ONLY_OFF {
+                    return self.cut_off(super::refuse::not_read_only());
+                }
+            }
+            _ => {}
+        }
+        match self.limits.count(frame) {
+            Bound::Within => Fate::Pass,
+            Bound::HeldBack => Fate::Drop,
+            Bound::Exceeded => {
+                watch.stop.notify_one();
+                Fate::Drop
+            }
+            Bound::Stopped(error) => Fate::Replace(error),
+            Bound::TooLate(error) => self.cut_off(error),
+        }
+    }
+
+    /// Ends the session with these last words.
+    fn cut_off(&mut self, error: Vec<u8>) -> Fate {
+        (self.over, self.cut) = (true, true);
+        Fate::Replace(error)
     }
 }
+
+const READ_ONLY_OFF: &[u8] = b"default_transaction_read_only\0off\0";

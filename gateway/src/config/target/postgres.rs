@@ -62,13 +62,6 @@ pub enum PostgresLogin {
     Password(SecretRef),
     /// With a password for each role.
     Passwords(BTreeMap<String, SecretRef>),
-    /// As a role that is made for the session, by an `admin` role that may create roles.
-    JustInTime {
-        /// The role that makes and drops the others.
-        admin: String,
-        /// Its password; unset, it logs in with a client certificate.
-        password: Option<SecretRef>,
-    },
 }
 
 impl PostgresTarget {
@@ -80,9 +73,6 @@ impl PostgresTarget {
             PostgresLogin::Password(secret) => PostgresLogin::Password(secret.below(base)),
             PostgresLogin::Passwords(secrets) => {
                 PostgresLogin::Passwords(secrets.into_iter().map(|(role, secret)| (role, secret.below(base))).collect())
-            }
-            PostgresLogin::JustInTime { admin, password } => {
-                PostgresLogin::JustInTime { admin, password: password.map(|secret| secret.below(base)) }
             }
             login @ (PostgresLogin::Certificate | PostgresLogin::Trust) => login,
         };
@@ -97,7 +87,6 @@ impl PostgresLogin {
             Self::Certificate | Self::Trust => Vec::new(),
             Self::Password(secret) => vec![secret],
             Self::Passwords(secrets) => secrets.values().collect(),
-            Self::JustInTime { password, .. } => password.iter().collect(),
         }
     }
 }
@@ -109,7 +98,6 @@ impl fmt::Display for PostgresLogin {
             Self::Trust => f.write_str("trust"),
             Self::Password(secret) => write!(f, "password {secret}"),
             Self::Passwords(secrets) => write!(f, "passwords of {} roles", secrets.len()),
-            Self::JustInTime { admin, .. } => write!(f, "roles made by {admin}"),
         }
     }
 }
@@ -136,7 +124,6 @@ impl<'de> Deserialize<'de> for PostgresLogin {
         struct Table {
             password: Option<SecretRef>,
             passwords: Option<BTreeMap<String, SecretRef>>,
-            admin: Option<String>,
         }
         struct Either;
         impl<'de> de::Visitor<'de> for Either {
@@ -144,7 +131,7 @@ impl<'de> Deserialize<'de> for PostgresLogin {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(
-                    "\"certificate\", \"trust\", { password = \"env:…\" }, { passwords = { role = \"env:…\" } } or { admin = \"role\", password = \"env:…\" }",
+                    "\"certificate\", \"trust\", { password = \"env:…\" } or { passwords = { role = \"env:…\" } }",
                 )
             }
 
@@ -158,11 +145,10 @@ impl<'de> Deserialize<'de> for PostgresLogin {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<PostgresLogin, A::Error> {
                 let table = Table::deserialize(MapAccessDeserializer::new(map))?;
-                match (table.password, table.passwords, table.admin) {
-                    (Some(secret), None, None) => Ok(PostgresLogin::Password(secret)),
-                    (None, Some(secrets), None) => Ok(PostgresLogin::Passwords(secrets)),
-                    (password, None, Some(admin)) => Ok(PostgresLogin::JustInTime { admin, password }),
-                    _ => Err(de::Error::custom("give password, passwords, or admin with or without its password")),
+                match (table.password, table.passwords) {
+                    (Some(secret), None) => Ok(PostgresLogin::Password(secret)),
+                    (None, Some(secrets)) => Ok(PostgresLogin::Passwords(secrets)),
+                    _ => Err(de::Error::custom("give password or passwords, and not both")),
                 }
             }
         }
@@ -184,14 +170,6 @@ impl Serialize for PostgresLogin {
             Self::Passwords(secrets) => {
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry("passwords", secrets)?;
-                map.end()
-            }
-            Self::JustInTime { admin, password } => {
-                let mut map = serializer.serialize_map(None)?;
-                map.serialize_entry("admin", admin)?;
-                if let Some(password) = password {
-                    map.serialize_entry("password", password)?;
-                }
                 map.end()
             }
         }

@@ -1,0 +1,161 @@
+//! Asks the policy about each statement before the server sees it, and answers for the server where the policy says no.
+//!
+//! A statement that is refused is not simply held back: the server gets one in its place that it cannot parse. So the answer
+//! comes in its turn, however much is under way, a transaction is aborted, and what follows in the same pipeline is passed
+//! over, all by the server itself. Only the words of the error are changed when it comes back.
+
+use std::collections::VecDeque;
+
+use sallyport_policies::PostgresCapability;
+use sallyport_policies::sql::{self, Judgement, Reading, Refusal};
+
+use super::wire::{ErrorResponse, Frame, Severity, SqlState, frontend, message, string};
+use crate::access::PostgresPermit;
+use crate::failure::Failure;
+
+/// Judges what one session runs.
+pub(super) struct Judge {
+    capability: PostgresCapability,
+    rules: Vec<String>,
+    replicates: bool,
+    reading: Reading,
+    /// What no server and no client can guess.
+    nonce: u64,
+    refused: u64,
+    /// Errors that the server still owes, by their numbers.
+    owed: VecDeque<(u64, ErrorResponse)>,
+}
+
+/// A statement that is not for the server.
+pub(super) struct Refused {
+    /// What the server gets in its place.
+    pub(super) substitute: Vec<u8>,
+    /// Why.
+    pub(super) refusal: Refusal,
+    /// The text, as far as it was at hand.
+    pub(super) text: Vec<u8>,
+}
+
+impl Judge {
+    /// Of a session under `permit`; `replicates` where it is a replication connection.
+    pub(super) fn new(permit: &PostgresPermit, replicates: bool) -> Self {
+        Self {
+            capability: permit.capability().clone(),
+            rules: permit.rules().to_vec(),
+            replicates,
+            reading: Reading::default(),
+            nonce: rand::random(),
+            refused: 0,
+            owed: VecDeque::new(),
+        }
+    }
+
+    /// How much of a message has to be at hand to judge it, in bytes.
+    pub(super) fn wants(&self, tag: u8) -> Option<usize> {
+        let judged = matches!(tag, frontend::QUERY | frontend::PARSE | frontend::FUNCTION_CALL);
+        (judged && !self.capability.allows_everything()).then_some(JUDGED_MAX)
+    }
+
+    /// Hears a ParameterStatus: some settings change how a text is read.
+    pub(super) fn reported(&mut self, payload: &[u8]) {
+        let Some((name, rest)) = string(payload) else { return };
+        let Some((value, _)) = string(rest) else { return };
+        match name {
+            b"standard_conforming_strings" => self.reading.standard_conforming_strings = value == b"on",
+            b"client_encoding" => {
+                self.reading.plain_encoding = Reading::is_plain_encoding(&String::from_utf8_lossy(value));
+            }
+            _ => {}
+        }
+    }
+
+    /// Judges a frame of the client's, of which `payload` is at hand; `None` where it may pass.
+    pub(super) fn refuses(&mut self, frame: Frame<'_>, payload: &[u8]) -> Option<Refused> {
+        self.wants(frame.tag)?;
+        let (text, name) = match frame.tag {
+            frontend::PARSE => {
+                let (name, rest) = string(payload)?;
+                (string(rest).map_or(rest, |(text, _)| text), name)
+            }
+            _ => (string(payload).map_or(payload, |(text, _)| text), &[][..]),
+        };
+        // Bytes that are no text stand for themselves still, where the encoding is plain; elsewhere they are refused.
+        let read = String::from_utf8_lossy(text);
+        let judgement = match frame.tag {
+            frontend::FUNCTION_CALL => {
+                let oid = payload.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
+                sql::judge_function_call(&self.capability, oid)
+            }
+            _ if self.replicates => sql::judge_replication(&self.capability, &read, self.reading),
+            _ => sql::judge_as(&self.capability, &read, self.reading),
+        };
+        let Judgement::Refused(refusal) = judgement else { return None };
+        let text = if frame.tag == frontend::FUNCTION_CALL { b"function call".to_vec() } else { text.to_vec() };
+        let substitute = self.substitute(frame.tag, name, &refusal);
+        Some(Refused { substitute, refusal, text })
+    }
+
+    /// Judges a setting that the client wants its session to begin with.
+    ///
+    /// # Errors
+    /// [`Failure::Denied`] when it may not have it.
+    pub(super) fn setting(&self, name: &str, value: &str) -> Result<(), Failure> {
+        let quoted = |text: &str, quote: char| text.replace(quote, &format!("{quote}{quote}"));
+        let statement = format!("SET \"{}\" = '{}'", quoted(name, '"'), quoted(value, '\''));
+        match sql::judge(&self.capability, &statement) {
+            Judgement::Allowed => Ok(()),
+            Judgement::Refused(refusal) => {
+                let detail = refusal.detail_of(&self.rules);
+                Err(Failure::Denied(format!("a session that begins with {name} = {value:?} is not allowed: {detail}")))
+            }
+        }
+    }
+
+    /// The error in the place of one of the server's, if that is about something that was refused.
+    pub(super) fn answer(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        if self.owed.is_empty() {
+            return None;
+        }
+        let marker = format!("{MARKER}{:016x}_", self.nonce);
+        let at = payload.windows(marker.len()).position(|window| window == marker.as_bytes())?;
+        let digits = payload.get(at + marker.len()..)?.iter().take_while(|byte| byte.is_ascii_digit());
+        let number = digits.fold(0_u64, |number, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')));
+        // The server passes over what comes before a Sync once it has found an error: those are not owed any more.
+        while let Some((owed, error)) = self.owed.pop_front() {
+            if owed == number {
+                return Some(error.bytes());
+            }
+        }
+        None
+    }
+
+    fn substitute(&mut self, tag: u8, name: &[u8], refusal: &Refusal) -> Vec<u8> {
+        self.refused += 1;
+        let error = ErrorResponse {
+            severity: Severity::Error,
+            code: SqlState::INSUFFICIENT_PRIVILEGE,
+            message: refusal.message.clone(),
+            detail: Some(refusal.detail_of(&self.rules)),
+            hint: Some(refusal.hint.clone()),
+        };
+        if self.owed.len() == OWED_MAX {
+            self.owed.pop_front();
+        }
+        self.owed.push_back((self.refused, error));
+        let text = format!("{MARKER}{:016x}_{}\0", self.nonce, self.refused);
+        match tag {
+            // No types of parameters.
+            frontend::PARSE => message(tag, &[name, &[0], text.as_bytes(), &[0, 0]].concat()),
+            // A function call is answered as a query is.
+            _ => message(frontend::QUERY, text.as_bytes()),
+        }
+    }
+}
+
+/// What the server is to complain of.
+const MARKER: &str = "sallyport_refused_";
+/// The most of a statement that is waited for, in bytes: more than the judge reads, so that a longer one counts as what cannot
+/// be judged.
+const JUDGED_MAX: usize = 640 * 1024;
+/// Refusals whose errors may be on their way. A server in an aborted pipeline answers none of them.
+const OWED_MAX: usize = 4_096;
