@@ -25,7 +25,7 @@ fn psql_reaches_a_database_by_its_name_with_any_sslmode() {
     }
     let denied = stage.psql(&alice, "host=orders user=postgres dbname=postgres", "SELECT 1").failed();
     assert!(
-        denied.contains("FATAL:") && denied.contains("alice@example.com may not use orders as postgres"),
+        denied.contains("FATAL:") && denied.contains("alice@example.com may not log in to orders as postgres"),
         "{denied}"
     );
     let bob = stage.world.caller("bob@example.com", "desk");
@@ -47,9 +47,6 @@ fn a_recording_of_a_session_that_the_gateways_end_cut_off_is_sealed_at_the_next_
         stage.direct("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(600)'") == "1\n"
     });
     stage.world.stop(Signal::SIGKILL);
-    wait_until("the server has noticed", || {
-        stage.direct("SELECT count(*) FROM pg_stat_activity WHERE usename = 'analyst'") == "0\n"
-    });
     stage.world.up();
     let listed = stage.world.sallyport(&["sessions", "ls", "--json"]).ok();
     assert!(listed.contains("\"interrupted\""), "{listed}");

@@ -119,7 +119,8 @@ async fn denies_a_target_that_no_rule_names() {
 #[tokio::test]
 async fn denies_a_protocol_that_the_target_does_not_speak() {
     let mut stand = Stand::new().await;
-    let open = POLICY.replace("tcp:22", "tcp:1-65535");
+    let database = r#""tcp:1-65535"], "app": { "sallyport.dev/cap/postgres": [{ "roles": ["ubuntu"], "databases": ["orders"], "statements": ["any"] }] }"#;
+    let open = POLICY.replace(r#""tcp:22"]"#, database);
     stand.change(2, &open, &[&stand.middle.device], &[&stand.middle.target]);
     for (port, sentence) in [(5432, "web1 is not reached over Postgres"), (80, "nothing is brokered on port 80")] {
         let refusal = stand.approach_port(port).await.unwrap_err();
