@@ -174,5 +174,5 @@ fn jump(shown: &[(SessionId, Duration)], site: &Site, out: &mut Out) -> anyhow::
 }
 
 const HELP: &str = "\
-Text on a terminal is found as it stood there: typed letter by letter, coloured, wrapped, redrawn. Passwords that were not
-echoed were never recorded. `sallyport replay ID --at MOMENT` jumps to a place; so does its number, where this is a terminal.";
+Text on a terminal is found as it stood there: typed letter by letter, coloured, wrapped, redrawn.
+`sallyport replay ID --at MOMENT` jumps to a place; so does its number, where this is a terminal.";

@@ -60,7 +60,8 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
 }
 
 fn look(args: &Args, recording: &Path, out: &mut Out, word: impl Fn() -> Word) -> anyhow::Result<Left> {
-    let mut live = Live::open(recording).map_err(told)?;
+    let live = if args.json { Live::whole(recording) } else { Live::open(recording) };
+    let mut live = live.map_err(told)?;
     let left = match (args.json, io::stdout().is_terminal()) {
         (true, _) => live::json(&mut live, &mut BufWriter::new(out.results()), word),
         (false, true) => live::run(&mut live, args.terminal, word),

@@ -65,12 +65,25 @@ pub enum Left {
 }
 
 impl Live {
-    /// Follows the recording in `folder`.
+    /// Follows the recording in `folder`, for a person: of what commands wrote, the last seconds and what comes.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Failure> {
         let reader = RecordingReader::open(folder)?;
+        let recent = reel::length(&reader).saturating_sub(RECENT);
+        Self::from(folder, &reader, recent)
+    }
+
+    /// Follows the recording in `folder`, all of it from the beginning on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn whole(folder: &Path) -> Result<Self, Failure> {
+        Self::from(folder, &RecordingReader::open(folder)?, Duration::ZERO)
+    }
+
+    fn from(folder: &Path, reader: &RecordingReader, outputs: Duration) -> Result<Self, Failure> {
         let stirred = Arc::new(AtomicBool::new(true));
         let flag = Arc::clone(&stirred);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -83,9 +96,8 @@ impl Live {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        let recent = reel::length(&reader).saturating_sub(RECENT);
         Ok(Self {
-            follow: Follow::open(folder, u64::try_from(recent.as_millis()).unwrap_or(u64::MAX))?,
+            follow: Follow::open(folder, u64::try_from(outputs.as_millis()).unwrap_or(u64::MAX))?,
             manifest: reader.manifest().clone(),
             stirred,
             watcher: watcher.ok(),
