@@ -13,14 +13,17 @@ use tokio::{
 
 use crate::{
     Checkpoint, FLUSH_AFTER, Head, RecorderError,
-    queue::Queue,
-    writer::{Ending, Writer},
+    queue::{QUEUE_BYTES, Queue},
+    writer::{Ending, SEGMENT, Sync, Writer},
 };
 
 /// How long something new may wait for its sync to begin; the rest of the promised second is the disk's.
 const SYNC_AFTER: Duration = Duration::from_millis(600);
 /// Up to so many bytes are taken in on the spot.
 const ON_THE_SPOT: usize = 16 << 10;
+/// While a sync is due and nobody looks on, what is recorded meanwhile waits for it, up to so many bytes: half of the queue, so that the
+/// session fills the other half while this one is written.
+const BATCH: usize = QUEUE_BYTES / 2;
 
 pub(crate) struct Driver {
     pub(crate) queue: Arc<Queue>,
@@ -44,14 +47,17 @@ impl Driver {
         let mut flush: Option<Instant> = None;
         loop {
             let timer = due.filter(|_| syncing.is_none());
+            let viewed = viewers.borrow().is_some_and(|until| Instant::now() < until);
+            let enough = if due.is_none() || viewed { 1 } else { BATCH };
             let ending;
             tokio::select! {
-                bytes = self.queue.ready() => {
+                bytes = self.queue.ready(enough) => {
                     (writer, ending) = self.take_in(writer, bytes, timer).await?;
                 }
                 () = async { match timer { Some(at) => sleep_until(at).await, None => pending().await } } => {
-                    let (cut, sync) = blocking(move || { let sync = writer.cut_all()?; Ok((writer, sync)) }).await?;
-                    (writer, ending, due) = (cut, None, None);
+                    let sync;
+                    (writer, ending, sync) = self.cut(writer).await?;
+                    due = None;
                     syncing = Some(spawn_blocking(move || sync.run()));
                 }
                 () = async { match flush { Some(at) => sleep_until(at).await, None => pending().await } } => {
@@ -107,6 +113,25 @@ impl Driver {
                     return Ok((writer, ending));
                 }
             }
+        })
+        .await
+    }
+
+    /// Takes in what waits, and leaves what must reach the disk.
+    async fn cut(&self, mut writer: Writer) -> Result<(Writer, Option<Ending>, Sync), RecorderError> {
+        let queue = Arc::clone(&self.queue);
+        blocking(move || {
+            let mut ending = None;
+            // As many rounds as a full queue takes: one that is filled as fast as it is emptied must not put off the sync.
+            for _round in 0..=QUEUE_BYTES / SEGMENT {
+                ending = absorb(&mut writer, &queue, usize::MAX);
+                writer.cut_full()?;
+                if ending.is_some() {
+                    break;
+                }
+            }
+            let sync = writer.cut_all()?;
+            Ok((writer, ending, sync))
         })
         .await
     }

@@ -38,6 +38,11 @@ pub(crate) enum Message {
 }
 
 impl Message {
+    /// Whether nothing can come after it.
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Close(..) | Self::Abandon)
+    }
+
     /// The room that it takes.
     pub(crate) fn cost(&self) -> usize {
         OVERHEAD
@@ -71,6 +76,8 @@ pub(crate) struct Queue {
 struct Inner {
     waiting: VecDeque<Queued>,
     bytes: usize,
+    /// The writer is not woken for fewer bytes than these.
+    enough: usize,
     taken: HashSet<StreamId>,
     /// Nobody takes messages out any more.
     ended: bool,
@@ -110,9 +117,12 @@ impl Queue {
         // The time is taken under the lock, so that times never run backwards along the queue.
         let at_us = self.now_us();
         inner.bytes += message.cost();
+        let wake = inner.bytes >= inner.enough || message.is_last();
         inner.waiting.push_back(Queued { at_us, message, _room: room });
         drop(inner);
-        self.ready.notify_one();
+        if wake {
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
@@ -161,13 +171,17 @@ impl Queue {
         self.viewed.subscribe()
     }
 
-    /// Waits until there may be a message, and says how many bytes wait.
-    pub(crate) async fn ready(&self) -> usize {
+    /// Waits until `enough` bytes wait, or the last message does, and says how many. Being woken is dearer than most of
+    /// what is written, so a writer that will come back anyway asks for many. Cancel-safe.
+    pub(crate) async fn ready(&self, enough: usize) -> usize {
         loop {
             let ready = self.ready.notified();
-            let bytes = self.lock().bytes;
-            if bytes > 0 {
-                return bytes;
+            {
+                let mut inner = self.lock();
+                inner.enough = enough;
+                if inner.bytes >= enough || inner.waiting.back().is_some_and(|queued| queued.message.is_last()) {
+                    return inner.bytes;
+                }
             }
             ready.await;
         }
@@ -244,6 +258,29 @@ mod tests {
         assert!(waits(&queue).await);
         drop(queue.pop());
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_wants_many_bytes_is_woken_by_many_or_by_the_last_message() {
+        let queue = Arc::new(Queue::new(Instant::now()));
+        let woken = |queue: &Arc<Queue>| {
+            let queue = Arc::clone(queue);
+            tokio::spawn(async move { queue.ready(128 << 10).await })
+        };
+        let many = woken(&queue);
+        tokio::task::yield_now().await;
+        queue.push(kilobytes(64)).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!many.is_finished(), "it was woken for little");
+        queue.push(kilobytes(64)).await.unwrap();
+        assert!(many.await.unwrap() >= 128 << 10);
+
+        while queue.pop().is_some() {}
+        let last = woken(&queue);
+        tokio::task::yield_now().await;
+        queue.push_last(Message::Abandon);
+        assert!(last.await.unwrap() < 1 << 10);
+        assert!(woken(&queue).await.unwrap() < 1 << 10, "the last message is there whoever comes to wait");
     }
 
     #[tokio::test]

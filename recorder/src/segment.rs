@@ -109,7 +109,7 @@ pub struct SegmentHeader {
     pub seq: u64,
     /// The link of the segment before it in the chain; the header's root for the first.
     pub prev: Hash,
-    /// SHA-256 of the compressed data.
+    /// BLAKE3 of the compressed data.
     pub data: Hash,
     /// Where its content begins in the stream's content.
     pub offset: u64,
@@ -155,7 +155,7 @@ pub fn frame_length(start: [u8; 8]) -> Result<usize, Malformed> {
 }
 
 impl SegmentHeader {
-    /// The header as a skippable frame, and its link: the SHA-256 of all of the frame before the link itself.
+    /// The header as a skippable frame, and its link: the BLAKE3 of all of the frame before the link itself.
     #[must_use]
     pub fn encode(&self) -> (Vec<u8>, Hash) {
         let size = FIXED + self.marks.len() * 8 + self.blocks.len() * 4 + LINK;

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A segment is cut when its content has reached this size.
-const SEGMENT: usize = 256 << 10;
+pub(crate) const SEGMENT: usize = 256 << 10;
 /// A new mark at most this often.
 const MARK_US: u64 = 1000;
 
@@ -262,6 +262,8 @@ impl Writer {
 
     /// Writes the end event, waits for the disk, then replaces the manifest with the sealed one.
     pub(crate) fn seal(&mut self, at_us: u64, end: End) -> Result<Sealed, RecorderError> {
+        // A reader merges the streams by time; whatever came in the same microsecond comes before the end.
+        let at_us = at_us.saturating_add(1);
         let event = Event::End { outcome: end.outcome, reason: end.reason.clone() };
         let line = serde_json::to_vec(&event).map_err(|error| RecorderError::disk(&self.folder, error))?;
         self.streams.values_mut().for_each(|stream| stream.finish(at_us));
