@@ -179,7 +179,8 @@ async fn carry(
     broker: &Broker,
 ) -> Result<(), Failure> {
     let device = session.caller().device().key;
-    let (place, wishes) = broker.cancels.enter(device, target.welcome.version);
+    let (place, wishes) =
+        broker.cancels.enter(device, target.welcome.version, target.key.as_ref().map(|key| key.process));
     let mut leg = client.leg;
     let welcomed = async {
         leg.write_all(&target.welcome.bytes(place.key())).await?;

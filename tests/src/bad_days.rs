@@ -1,6 +1,6 @@
 //! Bad days: targets that lie, stall or vanish; callers that say nothing or nonsense; secrets left open.
 
-use e2e::{Setup, Talk, World, run, wait_until};
+use e2e::{Setup, Talk, World, wait_until};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -142,16 +142,15 @@ fn a_changed_host_key_is_refused_loudly() {
 fn bytes_that_are_not_ssh_end_that_connection_alone() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let address = address_of(&alice);
+    let address = alice.resolve("web1");
     let noise = [
         b"GET / HTTP/1.1\r\nHost: web1\r\n\r\n".to_vec(),
         vec![0; 70_000],
         b"SSH-2.0-x\r\n\xff\xff\xff\xff\x00".to_vec(),
     ];
     for bytes in noise {
-        let at = address.clone();
         let heard = alice.namespace().enter(move || {
-            let mut connection = TcpStream::connect((at.as_str(), 22)).unwrap();
+            let mut connection = TcpStream::connect((address, 22)).unwrap();
             connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
             let _hung_up = connection.write_all(&bytes);
             let mut heard = Vec::new();
@@ -173,10 +172,10 @@ fn five_hundred_silent_connections_hold_nobody_up() {
     command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
     let mut working = Talk::start(command);
     working.expect("up");
-    let address = address_of(&alice);
+    let address = alice.resolve("web1");
     let silent = alice
         .namespace()
-        .enter(move || (0..500).map(|_| TcpStream::connect((address.as_str(), 22)).unwrap()).collect::<Vec<_>>());
+        .enter(move || (0..500).map(|_| TcpStream::connect((address, 22)).unwrap()).collect::<Vec<_>>());
     let silent = silent.join().unwrap();
     working.say("one");
     working.expect("got one");
@@ -206,26 +205,14 @@ fn a_secret_that_others_can_read_or_nobody_can_is_refused_with_what_to_do() {
 fn a_flow_that_leads_nowhere_is_refused_at_once() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let address = address_of(&alice);
+    let address = alice.resolve("web1");
     let refused = alice.namespace().enter(move || {
         let started = std::time::Instant::now();
-        let refused = TcpStream::connect((address.as_str(), 81)).is_err();
+        let refused = TcpStream::connect((address, 81)).is_err();
         (refused, started.elapsed())
     });
     let (refused, took) = refused.join().unwrap();
     assert!(refused && took < Duration::from_secs(5), "{refused} after {took:?}");
-}
-
-/// The virtual IPv4 address of `web1`, as the caller's resolver has it.
-fn address_of(caller: &e2e::Caller) -> String {
-    let mut found = String::new();
-    wait_until("the name resolves", || {
-        let mut getent = caller.command("getent");
-        getent.args(["ahostsv4", "web1"]);
-        found = run(getent, b"").text();
-        !found.is_empty()
-    });
-    found.split_whitespace().next().unwrap().to_owned()
 }
 
 const ANY_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";

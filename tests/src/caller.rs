@@ -129,6 +129,22 @@ impl Caller {
         command
     }
 
+    /// The virtual IPv4 address of a target, as this machine's resolver has it.
+    ///
+    /// # Panics
+    /// When the name does not resolve in time.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> std::net::IpAddr {
+        let mut found = String::new();
+        wait_until("the name resolves", || {
+            let mut getent = self.command("getent");
+            getent.args(["ahostsv4", name]);
+            found = run(getent, b"").text();
+            !found.is_empty()
+        });
+        found.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// `wg <verb> <interface>`.
     #[must_use]
     pub fn wg(&self, verb: &str) -> Command {

@@ -1,5 +1,5 @@
 //! A small world of real peers for the end-to-end tests and the figures: network namespaces joined by cables, throw-away
-//! sshd servers, callers with wireguard-go and OpenSSH's client, and the real `sallyport` binary between them.
+//! sshd and PostgreSQL servers, callers with wireguard-go and OpenSSH's client, and the real `sallyport` binary between them.
 //!
 //! Everything has a unique name and lives in namespaces of its own, so tests run side by side; all of it is removed when
 //! the world is dropped, also by a panic. Making namespaces takes root.
@@ -15,6 +15,7 @@
 
 mod caller;
 mod namespace;
+mod postgresql;
 mod process;
 mod sshd;
 mod terminal;
@@ -22,6 +23,7 @@ mod world;
 
 pub use caller::Caller;
 pub use namespace::Namespace;
+pub use postgresql::{Postgres, newest_programs};
 pub use process::{Finished, Process, Talk, run, wait_until};
 pub use sshd::Sshd;
 pub use terminal::Terminal;

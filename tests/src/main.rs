@@ -11,6 +11,7 @@
 mod bad_days;
 mod chaos;
 mod doctor;
+mod databases;
 mod forbidden;
 mod forwards;
 mod live;

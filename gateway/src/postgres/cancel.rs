@@ -1,9 +1,10 @@
 //! CancelRequest: from a key that the gateway gave out to the backend of that session.
 //!
-//! A client is told a key of the gateway's own, never the server's. Whoever sends it back on a connection of the same device
-//! has the session ask its server to stop; anybody else is not answered, just as PostgreSQL answers nobody.
+//! A client is told the number of the server's process, since clients show it and look for it in `pg_stat_activity`, and a
+//! secret of the gateway's own, never the server's. Whoever sends both back on a connection of the same device has the session
+//! ask its server to stop; anybody else is not answered, just as PostgreSQL answers nobody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use tokio::time::timeout;
 use super::greet::Canceller;
 use super::wire::{CancelKey, ProtocolVersion};
 
-/// The keys of all live sessions.
+/// The keys of all live sessions, by their servers' process; several servers may have one of the same number.
 #[derive(Clone, Default)]
-pub struct Cancels(Arc<Mutex<HashMap<u32, Entry>>>);
+pub struct Cancels(Arc<Mutex<HashMap<u32, Vec<Entry>>>>);
 
 struct Entry {
     secret: Vec<u8>,
@@ -37,30 +38,29 @@ pub(super) struct Place {
 }
 
 impl Cancels {
-    /// A new key for a session of `device` that speaks `version`, and what comes in for it.
-    pub(super) fn enter(&self, device: PublicKey, version: ProtocolVersion) -> (Place, mpsc::Receiver<Wish>) {
+    /// A new key for a session of `device` with the server's `process` that speaks `version`, and what comes in for it.
+    pub(super) fn enter(
+        &self,
+        device: PublicKey,
+        version: ProtocolVersion,
+        process: Option<u32>,
+    ) -> (Place, mpsc::Receiver<Wish>) {
         let long = version >= ProtocolVersion::V3_2;
         let secret = if long { rand::random::<[u8; 32]>().to_vec() } else { rand::random::<[u8; 4]>().to_vec() };
         let (sender, wishes) = mpsc::channel(1);
-        let mut entries = self.0.lock();
-        let process = loop {
-            // Drivers hold it in a signed number, and show it.
-            let process = rand::random::<u32>() >> 1;
-            if process != 0 && !entries.contains_key(&process) {
-                break process;
-            }
-        };
-        entries.insert(process, Entry { secret: secret.clone(), device, wishes: sender });
-        drop(entries);
+        // Drivers hold it in a signed number, and show it.
+        let process = process.unwrap_or_else(|| rand::random::<u32>() >> 1);
+        let entry = Entry { secret: secret.clone(), device, wishes: sender };
+        self.0.lock().entry(process).or_default().push(entry);
         (Place { cancels: self.clone(), key: CancelKey { process, secret } }, wishes)
     }
 
     /// Passes a client's request on, if the session is of the same `device`, and closes its connection.
     pub async fn deliver(&self, device: PublicKey, canceller: Canceller) {
         let Canceller { key, mut leg } = canceller;
-        let wishes = self.0.lock().get(&key.process).and_then(|entry| {
-            let same = same(&entry.secret, &key.secret) && entry.device == device;
-            same.then(|| entry.wishes.clone())
+        let wishes = self.0.lock().get(&key.process).and_then(|entries| {
+            let mut fitting = entries.iter().filter(|entry| same(&entry.secret, &key.secret) && entry.device == device);
+            fitting.next().map(|entry| entry.wishes.clone())
         });
         if let Some(wishes) = wishes {
             let (done, passed_on) = oneshot::channel();
@@ -82,7 +82,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.cancels.0.lock().remove(&self.key.process);
+        if let hash_map::Entry::Occupied(mut entries) = self.cancels.0.lock().entry(self.key.process) {
+            entries.get_mut().retain(|session| session.secret != self.key.secret);
+            if entries.get().is_empty() {
+                let _nobody = entries.remove();
+            }
+        }
     }
 }
 
@@ -107,12 +112,15 @@ mod tests {
     #[test]
     fn a_place_that_is_left_cannot_be_cancelled() {
         let cancels = Cancels::default();
-        let (place, _wishes) = cancels.enter(PublicKey::from([1; 32]), ProtocolVersion::V3_0);
+        let (place, _wishes) = cancels.enter(PublicKey::from([1; 32]), ProtocolVersion::V3_0, Some(7));
         assert_eq!(place.key().secret.len(), 4);
-        let (long, _wishes) = cancels.enter(PublicKey::from([1; 32]), ProtocolVersion::V3_2);
+        // Another server's process of the same number.
+        let (long, _wishes) = cancels.enter(PublicKey::from([1; 32]), ProtocolVersion::V3_2, Some(7));
         assert_eq!(long.key().secret.len(), 32);
-        assert_eq!(cancels.0.lock().len(), 2);
-        drop((place, long));
+        assert_eq!((place.key().process, long.key().process, cancels.0.lock()[&7].len()), (7, 7, 2));
+        drop(place);
+        assert_eq!(cancels.0.lock()[&7].len(), 1);
+        drop(long);
         assert!(cancels.0.lock().is_empty());
     }
 

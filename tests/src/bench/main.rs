@@ -14,6 +14,7 @@
 )]
 
 mod plane;
+mod postgres;
 mod ssh;
 mod tunnel;
 
@@ -50,6 +51,11 @@ const PARTS: &[(&str, Part)] = &[
     ("ssh-recording", ssh::bulk::recording),
     ("ssh-downloads", ssh::bulk::downloads),
     ("ssh-crowd", ssh::sessions::crowd),
+    ("postgres-select", postgres::transactions::select_only),
+    ("postgres-copy", postgres::bulk::copy_out),
+    ("postgres-rate", postgres::transactions::new_connections),
+    ("postgres-idle", postgres::connections::idle),
+    ("postgres-row", postgres::bulk::giant_row),
     ("tunnel", tunnel::figures),
 ];
 
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Some(word) if word == sallyport_tailnet::netns::SUBCOMMAND => return sallyport_tailnet::netns::helper_main(),
         Some("serve-tailnet") => plane::serve_tailnet(&words[2..]),
         Some("serve-tcp") => plane::serve_tcp(),
+        Some("serve-postgres") => postgres::gateway::serve(&words[2..]),
         Some("serve-ssh") => ssh::gateway::serve(&words[2..]),
         Some("stream") => plane::stream(&words[2..]),
         _ => return measure(&words[1..]),
