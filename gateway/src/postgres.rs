@@ -195,7 +195,12 @@ async fn carry(
     let mut down = Direction::new(from_target, to_client, target.inbox);
     let (mut client_watch, mut server_watch) = (watch.of_client(), watch.of_server());
     let ended = {
-        let mut up = pin!(up.run(session, &mut client_watch));
+        // Whatever ends a client, the server hears of it at once: its locks and its place are free again.
+        let mut up = pin!(async {
+            let stopped = up.run(session, &mut client_watch).await;
+            up.close().await;
+            stopped
+        });
         let mut down = pin!(down.run(session, &mut server_watch));
         let mut cancelling = pin!(cancelling(session, broker, target.key.as_ref(), wishes));
         let mut stopping = pin!(stopping(watch, session, broker, target.key.as_ref()));
@@ -221,8 +226,9 @@ async fn carry(
         }
     };
     let (error, result) = over(ended, watch, session);
-    if let (Some(error), Some(to_client)) = (error, down.between_frames()) {
-        refuse::tell(to_client, &error).await;
+    match (error, down.between_frames()) {
+        (Some(error), Some(to_client)) => refuse::tell(to_client, &error).await,
+        _ => down.close().await,
     }
     result
 }

@@ -10,8 +10,8 @@
 
 mod bad_days;
 mod chaos;
-mod doctor;
 mod databases;
+mod doctor;
 mod forbidden;
 mod forwards;
 mod live;

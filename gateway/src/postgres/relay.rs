@@ -6,10 +6,12 @@
 
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use sallyport_recorder::Event;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::wire::{BadFrame, Frame, HEAD_MAX, HEADER, Header};
 use crate::failure::Failure;
@@ -97,7 +99,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         Self { reader, writer, inbox, rest: 0, passing: true, between: true, appetite: APPETITE_LEAST }
     }
 
-    /// Carries frames until the side that is read has no more, and closes the other then.
+    /// Carries frames until the side that is read has no more.
     ///
     /// # Errors
     /// What stopped it before.
@@ -111,11 +113,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             self.write(&mut batch).await.map_err(Stopped::Writing)?;
             watcher.room().await;
             if self.fill().await.map_err(Stopped::Reading)? == 0 {
-                let _ = self.writer.shutdown().await;
                 return Ok(());
             }
             session.touch();
         }
+    }
+
+    /// Tells the side that is written to that there is no more.
+    pub(super) async fn close(&mut self) {
+        // A side that takes nothing is told by the connection's end.
+        let _ = timeout(CLOSING, self.writer.shutdown()).await;
     }
 
     /// The side that is written to, if what it has been sent ends with a whole frame.
@@ -212,6 +219,8 @@ impl Batch {
     }
 }
 
+/// How long a side may take to hear that there is no more.
+const CLOSING: Duration = Duration::from_millis(500);
 /// Reads of a connection that is quiet, in bytes.
 const APPETITE_LEAST: usize = 8 * 1024;
 /// Reads of a connection that streams, in bytes.

@@ -169,7 +169,7 @@ fn garbage_and_start_ups_that_never_end_cost_that_connection_alone() {
         ("zeros", vec![0; 70_000]),
         ("a start-up of two gigabytes", b"\x7f\xff\xff\xff\x00\x03\x00\x00".to_vec()),
         ("a start-up of no length", b"\x00\x00\x00\x03\x00\x03\x00\x00".to_vec()),
-        ("a parameter without an end", startup(b"user\0dba\0database\0orders").into()),
+        ("a parameter without an end", startup(b"user\0dba\0database\0orders")),
         ("an old protocol", b"\x00\x00\x00\x08\x00\x02\x00\x00".to_vec()),
         ("TLS asked for twice", b"\x00\x00\x00\x08\x04\xd2\x16\x2f\x00\x00\x00\x08\x04\xd2\x16\x2f".to_vec()),
         ("half a start-up, and silence", b"\x00\x00\x00\x40\x00\x03\x00\x00user".to_vec()),
