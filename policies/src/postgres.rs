@@ -250,8 +250,8 @@ fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 }
 
 /// Statements that a rule may allow by name and that change nothing but the session.
-const HARMLESS_BY_NAME: [&str; 10] =
-    ["select", "show", "explain", "set", "set role", "lock", "listen", "notify", "unlisten", "copy"];
+const HARMLESS_BY_NAME: [&str; 9] =
+    ["select", "show", "explain", "set", "set role", "lock", "listen", "notify", "copy"];
 
 use StatementKind::{Ddl, Read, Role, Write};
 
@@ -325,7 +325,6 @@ const NAMES: &[(&str, Option<StatementKind>)] = &[
     ("lock", None),
     ("listen", None),
     ("notify", None),
-    ("unlisten", None),
     ("prepare transaction", None),
     ("alter system", None),
     ("checkpoint", None),

@@ -17,6 +17,7 @@ mod cluster;
 mod logins;
 #[path = "../middle/mod.rs"]
 mod middle;
+mod recorded;
 mod rules;
 mod stand;
 

@@ -27,7 +27,7 @@ pub(super) fn needs(tokens: &[Token], depth: usize) -> Vec<Need> {
         "declare" => carried(rest, "for", depth),
         // What it runs was judged when it was prepared; its arguments are new.
         "execute" => query::calls(rest.get(1..).unwrap_or_default()),
-        "fetch" | "move" | "close" | "deallocate" | "discard" => Vec::new(),
+        "fetch" | "move" | "close" | "deallocate" | "discard" | "unlisten" => Vec::new(),
         "copy" => copy(rest, depth),
         "call" => call(rest),
         "do" => vec![Need::Statement("do"), Need::Opaque("a DO block")],
@@ -266,7 +266,7 @@ fn split_parentheses(tokens: &[Token]) -> (&[Token], &[Token]) {
 }
 
 /// Statements whose name is the word that they begin with.
-const SAME_NAME: [&str; 14] = [
+const SAME_NAME: [&str; 13] = [
     "truncate",
     "grant",
     "revoke",
@@ -278,7 +278,6 @@ const SAME_NAME: [&str; 14] = [
     "cluster",
     "listen",
     "notify",
-    "unlisten",
     "checkpoint",
     "load",
 ];
