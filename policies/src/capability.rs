@@ -106,28 +106,6 @@ impl SshCapability {
         at.is_among(&self.remote_forward)
     }
 
-    /// What it gives, a fact a line, for a person; `env` are the names of variables that may pass, from wherever they come.
-    pub fn facts(&self, env: &[String]) -> Vec<String> {
-        let mut facts = Vec::new();
-        let mut fact = |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name} {value}")));
-        let given = |right: bool, what: &str| right.then(|| what.to_owned());
-        let listed = |entries: &[String]| (!entries.is_empty()).then(|| entries.join(", "));
-        let seconds = |time: Duration| format!("{} s", time.as_secs());
-        fact("may open", given(self.shell, "a shell"));
-        fact("may run", self.exec.described());
-        fact("may", given(self.sftp.download, "download files"));
-        fact("may", given(self.sftp.upload, "upload and change files"));
-        fact("may start the subsystems", listed(&self.subsystems));
-        fact("may forward to", listed(&self.local_forward));
-        fact("may listen at", listed(&self.remote_forward));
-        fact("may forward", given(self.agent, "the agent"));
-        fact("may forward", given(self.x11, "X11"));
-        fact("may set", listed(env));
-        fact("lasts at most", self.max_duration.map(seconds));
-        fact("idle at most", self.idle_timeout.map(seconds));
-        facts
-    }
-
     /// Whether every right of `held` is among these and no limit is stricter, so that whoever holds it may go on. Lists are
     /// compared as they are written: a pattern that was put in other words counts as taken away.
     pub fn covers(&self, held: &SshCapability) -> bool {

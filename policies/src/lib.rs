@@ -30,6 +30,7 @@ mod postgres;
 mod posture;
 mod read;
 mod reader;
+mod rights;
 mod role;
 mod rules;
 mod selector;
@@ -46,6 +47,7 @@ pub use error::{Errors, Note, PolicyError};
 pub use forward::Endpoint;
 pub use pattern::matches as wildcard_matches;
 pub use postgres::{FunctionRule, ParameterRule, PostgresCapability, StatementKind, StatementRule};
+pub use rights::Right;
 pub use traffic::{Port, Protocol};
 
 use rules::{Rules, Subject};
@@ -112,6 +114,11 @@ impl Policy {
     /// Whether the caller may log in to the target as this account, and what may be done there.
     pub fn ssh(&self, caller: &Caller, target: &Target, account: &str) -> Decision<SshGrant> {
         self.rules.ssh(Subject::of(caller), target, account)
+    }
+
+    /// Everything that a login may do, and what it may not, each with the rules that give it.
+    pub fn ssh_rights(&self, caller: &Caller, target: &Target, grant: &SshGrant) -> Vec<Right> {
+        self.rules.ssh_rights(Subject::of(caller), target, grant)
     }
 
     /// The accounts that the caller may ask for at the target, as the rules write them: names, `autogroup:nonroot`,

@@ -1,8 +1,9 @@
 //! `sallyport policy`: check, test, explain. The answers come from the very functions that the gateway asks.
 
+mod explain;
+
 use anyhow::Context as _;
-use sallyport_policies::sql::{Judgement, judge};
-use sallyport_policies::{self as policies, Decision, Inventory, Parsed, Policy, Port, PostgresGrant, SshAction};
+use sallyport_policies::{self as policies, Inventory, Parsed, Policy};
 
 use super::{BadInput, Ended, Out, Site, announce};
 use crate::access::{object, subject};
@@ -39,6 +40,9 @@ pub(super) struct Explain {
     /// The TCP port [default: 22, or 5432 with --database]
     #[arg(long)]
     port: Option<u16>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
@@ -65,7 +69,7 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
             }
             Ok(if passed { Ended::Yes } else { Ended::No })
         }
-        Command::Explain(question) => explain(&question, &policy, &inventory, out),
+        Command::Explain(question) => explain::explain(&question, &policy, &inventory, out),
     }
 }
 
@@ -108,104 +112,6 @@ async fn inventory(config: &Config, site: &Site) -> anyhow::Result<Inventory> {
         devices: devices.iter().map(|enrolled| subject(&enrolled.device)).collect(),
         targets: targets.iter().map(|known| object(&known.target)).collect(),
     })
-}
-
-fn explain(question: &Explain, policy: &Policy, inventory: &Inventory, out: &mut Out) -> anyhow::Result<Ended> {
-    let caller = caller(&question.caller, inventory)?;
-    let target = inventory.targets.iter().find(|target| target.name == question.target).ok_or_else(|| {
-        BadInput(format!("there is no target named {:?}: `sallyport target ls` shows them", question.target))
-    })?;
-    let of_database = question.database.is_some() || question.statement.is_some();
-    let asked = (of_database, question.port.map(Port::tcp));
-    let denial = match (&question.account, asked) {
-        (Some(role), (_, Some(Port::POSTGRES)) | (true, None)) => {
-            // As libpq has it: the database is called as the role, unless said otherwise.
-            let database = question.database.as_ref().unwrap_or(role);
-            match policy.postgres(&caller, target, role, database) {
-                Decision::Allow(grant) => return told(&caller, target, &grant, question.statement.as_deref(), out),
-                Decision::Deny(denial) => denial,
-            }
-        }
-        (Some(account), (false, None | Some(Port::SSH))) => match policy.ssh(&caller, target, account) {
-            Decision::Allow(grant) => {
-                out.line(&format!("yes: {caller} may log in to {} as {}", target.name, grant.account))?;
-                out.line(&format!("  network: {}", grant.network_rule))?;
-                out.line(&format!("  ssh:     {}", grant.ssh_rule))?;
-                for rule in &grant.capability_rules {
-                    out.line(&format!("  rights:  {rule}"))?;
-                }
-                for fact in grant.capability.facts(&grant.accept_env) {
-                    out.line(&format!("  {fact}"))?;
-                }
-                if let SshAction::Check { period } = grant.action {
-                    out.line(&format!("  after a login no older than {} s", period.as_secs()))?;
-                }
-                return Ok(Ended::Yes);
-            }
-            Decision::Deny(denial) => denial,
-        },
-        (Some(_), _) => {
-            let message = "--as is about SSH on port 22, or with --database about PostgreSQL on port 5432";
-            return Err(BadInput(message.to_owned()).into());
-        }
-        (None, (true, _)) => return Err(BadInput("--database needs the role: --as ROLE".to_owned()).into()),
-        (None, (false, port)) => {
-            let port = port.unwrap_or(Port::SSH);
-            match policy.approach(&caller, target, port) {
-                Decision::Allow(approach) => {
-                    out.line(&format!("yes: {caller} may reach {} on port {}", target.name, port.number))?;
-                    out.line(&format!("  network: {}", approach.network_rule))?;
-                    for accounts in accounts(policy, &caller, target, port) {
-                        out.line(&format!("  as:      {accounts}"))?;
-                    }
-                    return Ok(Ended::Yes);
-                }
-                Decision::Deny(denial) => denial,
-            }
-        }
-    };
-    out.line(&format!("no: {}", denial.sentence))?;
-    for considered in &denial.considered {
-        out.line(&format!("  {}: {}", considered.location, considered.why_not))?;
-    }
-    Ok(Ended::No)
-}
-
-/// Whom the caller may become there, as the rules write it.
-fn accounts(policy: &Policy, caller: &policies::Caller, target: &policies::Target, port: Port) -> Vec<String> {
-    match port {
-        Port::SSH => vec![policy.ssh_accounts(caller, target).join(", ")],
-        Port::POSTGRES => {
-            let roles = policy.postgres_roles(caller, target).into_iter();
-            roles.map(|(role, databases)| format!("{role} in {}", databases.join(", "))).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// What a database session may do, and by which rules.
-fn told(
-    caller: &policies::Caller,
-    target: &policies::Target,
-    grant: &PostgresGrant,
-    statement: Option<&str>,
-    out: &mut Out,
-) -> anyhow::Result<Ended> {
-    if let Some(Judgement::Refused(refusal)) = statement.map(|sql| judge(&grant.capability, sql)) {
-        out.line(&format!("no: {}", refusal.message))?;
-        out.line(&format!("  detail:  {}", refusal.detail(&grant.capability_rules)))?;
-        out.line(&format!("  hint:    {}", refusal.hint))?;
-        return Ok(Ended::No);
-    }
-    out.line(&format!("yes: {caller} may log in to {} as {} in {}", target.name, grant.role, grant.database))?;
-    out.line(&format!("  network: {}", grant.network_rule))?;
-    for rule in &grant.capability_rules {
-        out.line(&format!("  rights:  {rule}"))?;
-    }
-    for fact in grant.capability.facts() {
-        out.line(&format!("  {fact}"))?;
-    }
-    Ok(Ended::Yes)
 }
 
 /// The caller that is meant: an enrolled device where there is one, or else a user or tag without a device.
