@@ -131,7 +131,7 @@ fn harmless(detail: &str) -> String {
 const LONGEST_DETAIL: usize = 1_024;
 
 /// A length of time for a person to read, such as `1h 30m`.
-fn said(length: Duration) -> String {
+pub(crate) fn said(length: Duration) -> String {
     jiff::SignedDuration::try_from(length).map_or_else(|_| "a long time".to_owned(), |length| format!("{length:#}"))
 }
 

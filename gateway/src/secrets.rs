@@ -58,6 +58,14 @@ pub enum SecretError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The file belongs to somebody else, who can change it, and read it, whenever they like.
+    #[error("the secret file {path} belongs to another user (uid {owner}): run `chown $(id -u) {path}` as root")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// The program failed, was not there, or took too long.
     #[error("the program of exec:{command} gave no secret: {reason}")]
     Program {
@@ -127,21 +135,31 @@ impl Secret {
     }
 }
 
-/// Reads a file that must belong to its owner alone.
+/// Reads a file that must be ours or root's, and nobody else's to read.
 ///
 /// # Errors
-/// When it cannot be read, or others can read it.
+/// When it cannot be read, belongs to somebody else, or others can read it.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     // Asked of the open file, so that nobody can swap it between the question and the reading.
-    let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::Open { path: path.to_owned(), mode });
-    }
+    let metadata = file.metadata().map_err(unreadable)?;
+    refuse_others(path, &metadata, nix::unistd::geteuid().as_raw())?;
     let mut bytes = Zeroizing::new(Vec::new());
     std::io::Read::read_to_end(&mut std::io::Read::take(&mut file, LIMIT + 1), &mut bytes).map_err(unreadable)?;
     Ok(bytes)
+}
+
+/// Refuses a file that somebody else than `us` and root owns or can read.
+fn refuse_others(path: &Path, metadata: &std::fs::Metadata, us: u32) -> Result<(), SecretError> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if owner != us && owner != 0 {
+        return Err(SecretError::Foreign { path: path.to_owned(), owner });
+    }
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Open { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 async fn output(command: &str) -> Result<Vec<u8>, SecretError> {
@@ -271,6 +289,23 @@ mod tests {
             let (_folder, secret) = file(mode, b"hunter2");
             let error = secret.read().await.unwrap_err().to_string();
             assert!(error.contains("chmod 600") && !error.contains("hunter2"), "{mode:o}: {error}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_file_of_somebody_else() {
+        let (folder, _) = file(0o600, b"hunter2");
+        let path = folder.path().join("secret");
+        let metadata = path.metadata().unwrap();
+        let us = nix::unistd::geteuid().as_raw();
+        refuse_others(&path, &metadata, us).unwrap();
+        if us == 0 {
+            refuse_others(&path, &metadata, 1000).unwrap();
+            std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+            let error = read_private(&path).unwrap_err().to_string();
+            assert!(error.contains("uid 1234") && error.contains("chown"), "{error}");
+        } else {
+            assert!(matches!(refuse_others(&path, &metadata, us + 1), Err(SecretError::Foreign { .. })));
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Session {
     standing: watch::Sender<Standing>,
     activity: Activity,
     ended: watch::Receiver<Option<Ending>>,
+    /// What the caller is told while the session goes on.
+    notice: watch::Sender<String>,
 }
 
 /// How far a session has come.
@@ -145,6 +147,11 @@ impl Session {
     /// Says that something came from one of the sides, so that the session is not idle.
     pub fn touch(&self) {
         self.activity.touch();
+    }
+
+    /// Sentences for a person at a terminal, each as it comes: that a limit of the session is near.
+    pub fn notices(&self) -> watch::Receiver<String> {
+        self.notice.subscribe()
     }
 
     /// Waits until the gateway wants the session to end, and says why; the broker then has a moment to tell the caller.

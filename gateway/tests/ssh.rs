@@ -18,6 +18,8 @@ mod door;
 mod files;
 #[path = "ssh/hostile.rs"]
 mod hostile;
+#[path = "ssh/limits.rs"]
+mod limits;
 mod middle;
 
 use std::path::Path;

@@ -110,6 +110,22 @@ mod tests {
             "root$",
             "*",
             "../root",
+            " 0",
+            "0 ",
+            "00000000000000000000",
+            "-1",
+            "4294967296",
+            "0,root",
+            "root,alice",
+            "alice,root",
+            "root:x",
+            "root;id",
+            "root\u{200b}",
+            "root\u{0}alice",
+            "#0",
+            "%0",
+            "~root",
+            "r%6fot",
         ] {
             assert!(!Account::NonRoot.allows(None, account), "{account:?}");
         }

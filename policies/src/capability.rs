@@ -163,14 +163,6 @@ impl ExecRule {
         }
     }
 
-    fn described(&self) -> Option<String> {
-        match self {
-            ExecRule::None => None,
-            ExecRule::Any => Some("any command".to_owned()),
-            ExecRule::Patterns(patterns) => Some(patterns.join(", ")),
-        }
-    }
-
     fn covers(&self, held: &ExecRule) -> bool {
         match (self, held) {
             (ExecRule::Any, _) | (_, ExecRule::None) => true,

@@ -85,9 +85,31 @@ mod tests {
             ("git-upload-pack x\nreboot", false),
             ("git-upload-pack x & reboot", false),
             ("git-upload-pack `reboot`", false),
+            ("git-upload-pack x\0reboot", false),
+            ("git-upload-pack x\rreboot", false),
+            ("git-upload-pack x\u{1b}[2J", false),
+            ("git-upload-pack x | sh", false),
+            ("git-upload-pack x > /etc/passwd", false),
+            ("git-upload-pack <(reboot)", false),
+            ("git-upload-pack !!", false),
+            ("git-upload-pack x\\\nreboot", false),
+            (" git-upload-pack x", false),
+            ("env git-upload-pack x", false),
+            ("git-upload-pack", false),
+            ("GIT-UPLOAD-PACK x", false),
         ] {
             assert_eq!(matches_command("git-upload-pack *", command), expected, "{command}");
         }
         assert!(matches_command("a; b", "a; b"), "an operator that the pattern spells out is meant");
+        assert!(!matches_command("a; b", "a; b; c"), "and no other");
+        assert!(matches_command("run ?", "run x") && !matches_command("run ?", "run ;"));
+    }
+
+    #[test]
+    fn a_very_long_command_is_decided_soon() {
+        let long = format!("git-upload-pack {}", "a".repeat(1 << 20));
+        assert!(matches_command("git-upload-pack *", &long));
+        assert!(!matches_command("git-upload-pack *", &format!("{long};reboot")));
+        assert!(!matches_command("*a*a*a*a*a*b", &"a".repeat(20_000)));
     }
 }

@@ -85,6 +85,7 @@ where
         standing,
         activity: Activity::new(),
         ended,
+        notice: watch::Sender::new(String::new()),
     });
     let task = tokio::spawn(broker(Arc::clone(&session)));
     let mut end = supervise(&session, &place, runner.access.clone(), task).await;
@@ -142,6 +143,7 @@ async fn supervise(
     mut broker: JoinHandle<Result<(), Failure>>,
 ) -> Ended {
     let mut gap = None;
+    let mut warned = limits::Warned::default();
     let mut failure = std::pin::pin!(recorder_failure(session.recording()));
     let ending = loop {
         tokio::select! {
@@ -153,6 +155,9 @@ async fn supervise(
             },
             () = expiry(session) => place.end(Ending::Expired),
             ending = limits::reached(session) => place.end(ending),
+            sentence = limits::nearing(session, &mut warned) => {
+                session.notice.send_replace(sentence);
+            }
             error = &mut failure, if gap.is_none() => {
                 gap = Some(error.clone());
                 warn!(session = %session.id, %error, "the recording failed");

@@ -8,7 +8,7 @@ use super::*;
 
 impl Stand {
     /// Takes a policy whose capability for ssh is `capability`.
-    fn allow(&self, capability: &str) {
+    pub(super) fn allow(&self, capability: &str) {
         let policy = format!(
             r#"{{
                 "tagOwners": {{ "tag:prod": ["alice@example.com"] }},

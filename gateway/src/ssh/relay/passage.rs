@@ -92,11 +92,22 @@ impl<'a> Passage<'a> {
                 }
             }
         };
-        let result = tokio::select! {
-            result = both => result,
-            sentence = self.shared.farewell.said() => {
-                self.say(&sentence).await;
-                Ok(())
+        tokio::pin!(both);
+        let mut notices = self.shared.session.notices();
+        let result = loop {
+            tokio::select! {
+                result = &mut both => break result,
+                sentence = self.shared.farewell.said() => {
+                    self.say(&sentence).await;
+                    break Ok(());
+                }
+                Ok(()) = notices.changed() => {
+                    let sentence = notices.borrow_and_update().clone();
+                    // A program's errors are read by other programs, a terminal by a person.
+                    if self.terminal.initialized() {
+                        self.say_in_passing(&sentence).await;
+                    }
+                }
             }
         };
         if let Err(failure) = &result {
@@ -283,6 +294,12 @@ impl<'a> Passage<'a> {
     /// Tells the person at the client something, beside the output of the program.
     pub(super) async fn tell(&self, sentence: &str) {
         let line = Bytes::from(format!("sallyport: {sentence}\r\n"));
+        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+    }
+
+    /// Tells the person at a terminal something in the middle of what stands there.
+    async fn say_in_passing(&self, sentence: &str) {
+        let line = Bytes::from(format!("\r\nsallyport: {sentence}\r\n"));
         let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
     }
 
