@@ -28,14 +28,15 @@ impl Stand {
         self.run("sftp", &["-b", &self.path("batch"), "web1"]).await
     }
 
-    /// Waits until the channels that were opened so far are closed in the recordings; their events of these types.
+    /// Waits until all sessions that have begun are over, in their recordings too; their events of these types.
     async fn events(&self, types: &[&str]) -> Vec<Value> {
         let waiting = async {
             loop {
                 let timelines = self.timelines().await;
                 let events: Vec<Value> = timelines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
                 let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
-                if count("start") > 0 && count("end") == count("start") {
+                let begun = self.middle.runner.state.sessions(&Default::default()).await.unwrap().len();
+                if begun > 0 && count("end") == begun {
                     return events.into_iter().filter(|e| types.contains(&e["type"].as_str().unwrap())).collect();
                 }
                 sleep(Duration::from_millis(20)).await;
