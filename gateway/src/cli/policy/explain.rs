@@ -21,7 +21,11 @@ enum Answer {
     Login(Login),
     Database(PostgresGrant),
     /// The login is open, but this statement is not: why, by which rules, and what to do.
-    Statement { message: String, detail: String, hint: String },
+    Statement {
+        message: String,
+        detail: String,
+        hint: String,
+    },
 }
 
 /// An account, and what may be done as it.
