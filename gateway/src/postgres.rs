@@ -25,6 +25,7 @@ use std::time::Duration;
 use sallyport_recorder::{DatabaseSession, Event};
 use tokio::io::{AsyncWriteExt, split};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::either::Either;
 use tracing::debug;
 
@@ -186,7 +187,12 @@ async fn carry(
         leg.write_all(&target.welcome.bytes(place.key())).await?;
         leg.flush().await
     };
-    if welcomed.await.is_err() {
+    // A client that does not even take its welcome holds nothing up, a withdrawn permit least of all.
+    let welcomed = tokio::select! {
+        welcomed = timeout(WELCOME_DEADLINE, welcomed) => matches!(welcomed, Ok(Ok(()))),
+        _ = session.ended() => false,
+    };
+    if !welcomed {
         return Ok(());
     }
     let (from_client, to_client) = split(leg);
@@ -305,5 +311,7 @@ async fn stop(session: &Session, broker: &Broker, key: Option<&CancelKey>) {
     }
 }
 
+/// How long a client may take to take what the server greets it with.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a server may say nothing after its client has closed its side.
 const HALF_CLOSED: Duration = Duration::from_secs(60);

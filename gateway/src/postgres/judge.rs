@@ -56,14 +56,15 @@ impl Judge {
         (judged && !self.capability.allows_everything()).then_some(JUDGED_MAX)
     }
 
-    /// Hears a ParameterStatus: some settings change how a text is read.
+    /// Hears a ParameterStatus: some settings change how a text is read. A session that was once read otherwise stays one of
+    /// which that is assumed, because what is under way may turn it back before this is heard.
     pub(super) fn reported(&mut self, payload: &[u8]) {
         let Some((name, rest)) = string(payload) else { return };
         let Some((value, _)) = string(rest) else { return };
         match name {
-            b"standard_conforming_strings" => self.reading.standard_conforming_strings = value == b"on",
+            b"standard_conforming_strings" => self.reading.standard_conforming_strings &= value == b"on",
             b"client_encoding" => {
-                self.reading.plain_encoding = Reading::is_plain_encoding(&String::from_utf8_lossy(value));
+                self.reading.plain_encoding &= Reading::is_plain_encoding(&String::from_utf8_lossy(value));
             }
             _ => {}
         }

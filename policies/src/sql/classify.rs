@@ -49,19 +49,31 @@ fn named(name: &'static str, rest: &[Token]) -> Vec<Need> {
 
 /// EXPLAIN runs its statement with ANALYZE only, but plans it always, and planning calls functions.
 fn explain(rest: &[Token], depth: usize) -> Vec<Need> {
-    let (options, statement) = match rest {
-        [first, ..] if first.is_symbol("(") && !begins_query(rest.get(1)) => split_parentheses(rest),
+    let (runs, statement) = match rest {
+        [first, ..] if first.is_symbol("(") && !begins_query(rest.get(1)) => {
+            let (options, statement) = split_parentheses(rest);
+            (!options.iter().all(plans_only), statement)
+        }
         _ => {
             let words =
                 rest.iter().take_while(|token| token.is("analyze") || token.is("analyse") || token.is("verbose"));
-            rest.split_at(words.count())
+            let (options, statement) = rest.split_at(words.count());
+            (options.iter().any(|token| !token.is("verbose")), statement)
         }
     };
-    // `ANALYZE false` counts as well: nobody writes it.
-    let runs = options.iter().any(|token| token.is("analyze") || token.is("analyse"));
     let inner = needs(statement, depth + 1).into_iter();
     let inner = inner.filter(|need| runs || !matches!(need, Need::Statement(_)));
     std::iter::once(Need::Statement("explain")).chain(inner).collect()
+}
+
+/// Whether this part of EXPLAIN's options is sure not to make it run its statement. ANALYZE does, in quotes as well, and
+/// whatever is not known might.
+fn plans_only(token: &Token) -> bool {
+    match &token.kind {
+        Kind::Word(word) => PLANNING.contains(&word.as_str()),
+        Kind::Symbol(_) | Kind::Number | Kind::String(_) => true,
+        _ => false,
+    }
 }
 
 /// What begins, ends or divides a transaction. Only turning it read-write and two-phase commit need anything.
@@ -280,6 +292,28 @@ const SAME_NAME: [&str; 13] = [
     "notify",
     "checkpoint",
     "load",
+];
+
+/// Options of EXPLAIN, and their values, that leave it at planning.
+const PLANNING: [&str; 18] = [
+    "verbose",
+    "costs",
+    "settings",
+    "generic_plan",
+    "buffers",
+    "wal",
+    "timing",
+    "summary",
+    "memory",
+    "format",
+    "text",
+    "xml",
+    "json",
+    "yaml",
+    "on",
+    "off",
+    "true",
+    "false",
 ];
 
 const UNKNOWN: Need = Need::Unjudged("it is no statement that is known");

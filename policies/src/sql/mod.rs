@@ -47,13 +47,26 @@ impl Reading {
     /// Whether this `client_encoding` never hides a quote or a backslash within another character. Those of East Asia that
     /// only clients may use do: `BIG5`, `GBK`, `SJIS`, `UHC`, `JOHAB`, `GB18030`, `SHIFT_JIS_2004`.
     pub fn is_plain_encoding(name: &str) -> bool {
+        // As the server compares them: letters and digits alone, in lower case (its `encnames.c`).
         let name: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-        const PLAIN: [&str; 4] = ["utf8", "unicode", "sqlascii", "euc"];
-        const SINGLE: [&str; 5] = ["latin", "iso8859", "win", "windows", "koi8"];
-        PLAIN.iter().any(|one| name == *one || *one == "euc" && name.starts_with(one))
-            || SINGLE.iter().any(|one| name.starts_with(one))
+        PLAIN_ENCODINGS.contains(&name.as_str())
     }
 }
+
+/// Every name of an encoding in which each byte below 128 stands for itself, as PostgreSQL's `encnames.c` has them. `win932`,
+/// `win936`, `win949` and `win950` are not among them: they are SJIS, GBK, UHC and BIG5.
+#[rustfmt::skip]
+const PLAIN_ENCODINGS: [&str; 62] = [
+    "utf8", "unicode", "sqlascii",
+    "euccn", "eucjis2004", "eucjp", "euckr", "euctw",
+    "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8", "latin9", "latin10",
+    "iso88591", "iso885910", "iso885913", "iso885914", "iso885915", "iso885916", "iso88592", "iso88593", "iso88594",
+    "iso88595", "iso88596", "iso88597", "iso88598", "iso88599",
+    "koi8", "koi8r", "koi8u", "alt", "win", "tcvn", "tcvn5712", "vscii", "abc",
+    "win1250", "win1251", "win1252", "win1253", "win1254", "win1255", "win1256", "win1257", "win1258", "win866", "win874",
+    "windows1250", "windows1251", "windows1252", "windows1253", "windows1254", "windows1255", "windows1256",
+    "windows1257", "windows1258", "windows866",
+];
 
 /// What a text needs, found once and independent of any capability: what is needed, in the words of the policy.
 pub(crate) enum Need {

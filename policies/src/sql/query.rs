@@ -116,6 +116,11 @@ impl Found {
         if self.unknown || !self.agrees_with(tokens) {
             return vec![Need::Unjudged(NOT_PARSED)];
         }
+        // To update that view is to SET, whatever the name in the row, roles and how texts are read among them.
+        let changes = self.statements.contains("update") || self.statements.contains("merge");
+        if changes && tokens.iter().any(|token| token.name() == Some("pg_settings")) {
+            return vec![Need::Unjudged("it changes settings by way of pg_settings")];
+        }
         let statements = self.statements.into_iter().map(Need::Statement);
         let functions = self.functions.into_iter().map(|(schema, name)| Need::Function(schema, name));
         statements.chain(functions).chain(self.settings).collect()

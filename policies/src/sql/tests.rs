@@ -212,11 +212,14 @@ fn comments_and_quotes_hide_nothing() {
 }
 
 #[test]
-fn where_backslashes_escape_a_text_is_cut_accordingly() {
+fn where_a_backslash_may_escape_a_text_with_one_in_a_string_is_not_judged() {
     let backslashes = Reading { standard_conforming_strings: false, ..Reading::default() };
     let sql = "SELECT '\\'; DELETE FROM orders; --'";
     assert!(!judge(&capability("read"), sql).is_allowed());
-    assert!(judge_as(&capability("read"), sql, backslashes).is_allowed(), "one string");
+    // One string to a server that escapes, and three statements to one that was just told not to.
+    assert!(!judge_as(&capability("read"), sql, backslashes).is_allowed());
+    assert!(!judge_as(&capability("read"), "SELECT N'\\'", backslashes).is_allowed());
+    assert!(judge_as(&capability("read"), "SELECT 'it''s', E'\\'', \"\\\"", backslashes).is_allowed());
     let sjis = Reading { plain_encoding: false, ..Reading::default() };
     assert!(judge_as(&capability("read"), "SELECT 'a'", sjis).is_allowed());
     assert!(!judge_as(&capability("read"), "SELECT 'é'", sjis).is_allowed());
@@ -233,6 +236,12 @@ fn where_backslashes_escape_a_text_is_cut_accordingly() {
         ("GB18030", false),
         ("UHC", false),
         ("JOHAB", false),
+        ("WIN932", false),
+        ("Windows-936", false),
+        ("win949", false),
+        ("windows950", false),
+        ("mskanji", false),
+        ("eucfoo", false),
     ] {
         assert_eq!(Reading::is_plain_encoding(name), plain, "{name}");
     }
@@ -307,6 +316,35 @@ fn a_procedure_is_called_by_right_or_by_name() {
     assert!(judge(&named(&[]), "CALL app.run(1)").is_allowed());
     assert!(!judge(&named(&[]), "CALL app.other(1)").is_allowed());
     assert!(!judge(&named(&["run"]), "CALL app.run(1)").is_allowed());
+}
+
+#[test]
+fn explain_that_runs_its_statement_needs_what_the_statement_needs() {
+    for sql in [
+        "EXPLAIN ANALYZE DELETE FROM orders",
+        "EXPLAIN (ANALYZE) DELETE FROM orders",
+        "EXPLAIN (\"analyze\") DELETE FROM orders",
+        "EXPLAIN (verbose, \"analyze\" on) DELETE FROM orders",
+        "EXPLAIN (something_new) DELETE FROM orders",
+    ] {
+        assert!(!allowed("read, insert", sql), "{sql}");
+        assert!(allowed("read, delete", sql), "{sql}");
+    }
+    for sql in ["EXPLAIN DELETE FROM orders", "EXPLAIN (VERBOSE, COSTS off, FORMAT 'json') DELETE FROM orders"] {
+        assert!(allowed("read, insert", sql), "{sql}");
+    }
+}
+
+#[test]
+fn settings_are_not_changed_by_way_of_their_view() {
+    for sql in [
+        "UPDATE pg_settings SET setting = 'admin' WHERE name = 'role'",
+        "UPDATE pg_catalog.\"pg_settings\" AS s SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+        "WITH x AS (UPDATE pg_settings SET setting = 'off' RETURNING 1) SELECT * FROM x",
+    ] {
+        assert!(!allowed("read, write, ddl", sql), "{sql}");
+    }
+    assert!(allowed("read", "SELECT setting FROM pg_settings"));
 }
 
 #[test]
