@@ -39,7 +39,7 @@ SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b DESC NULLS LAST OFFSET 10 FETCH
 ----
 SELECT a, rank() OVER w FROM t WINDOW w AS (PARTITION BY b ORDER BY c ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 ----
-SELECT j -> 'a' ->> 'b', j #>> '{a,b}', j @> '{"a": 1}', k ?| array['a'] FROM t WHERE a ILIKE '%x%' AND b IS DISTINCT FROM c AND d BETWEEN SYMMETRIC 1 AND 2
+SELECT j -> 'a' ->> 'b', j #>> '{a,b}', j @> '{"a": 1}', k ?| array['a'] FROM t WHERE a ILIKE '%x%' AND b IS DISTINCT FROM c AND d BETWEEN 1 AND 2
 ----
 SELECT date_trunc('day', at AT TIME ZONE 'UTC'), count(*) FILTER (WHERE ok) FROM t GROUP BY GROUPING SETS ((1), ()) HAVING count(*) > 1
 ----
