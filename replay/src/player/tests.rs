@@ -385,5 +385,5 @@ fn a_terminal_of_monstrous_size_costs_no_monstrous_memory() {
     tick(&mut player, 0.1);
     let (columns, rows) = player.stage().terminal(0).unwrap().size();
     assert!(columns * rows <= 400_000, "{columns}×{rows}");
-    assert_eq!(player.stage().terminal(1).unwrap().size(), (1, 1));
+    assert_eq!(player.stage().terminal(1).unwrap().size(), (80, 24));
 }
