@@ -161,7 +161,7 @@ async fn a_summary_tells_the_session() {
         "recording  sealed, ",
         "#0 shell in terminal 0 (80×24) · exit 0 · 12 B in, 3.5 kB out",
         "#1 exec uname -a\\e]0;x\\x07 · exit 3",
-        "REFUSED local forward of localhost:80: no rule",
+        "REFUSED local forward to localhost:80: no rule",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
