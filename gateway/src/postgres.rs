@@ -1,6 +1,6 @@
 //! The Postgres broker: to the client it is the server, to the server it is a client.
 //!
-//! Two connections of PostgreSQL's protocol meet here. [`greet`] lets the client say what it wants, [`reach`] logs in to the
+//! Two connections of PostgreSQL's protocol meet here. [`greet`] lets the client say what it wants, [`mod@reach`] logs in to the
 //! server as the role that the policy allows, [`relay`] carries frames both ways while [`watch`] looks at them: what is asked
 //! is judged and written down, and so is what comes back. [`cancel`] finds the session of a CancelRequest, and [`refuse`]
 //! alone words what the gateway itself says.
