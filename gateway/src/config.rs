@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub use target::{
-    Address, CaFile, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresLogin, PostgresTarget, Services,
-    SshTarget, Tag, Target, TlsMode,
+    Address, CaFile, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresAdmin, PostgresLogin, PostgresTarget,
+    Services, SshTarget, Tag, Target, TlsMode,
 };
 
 use crate::secrets::SecretError;

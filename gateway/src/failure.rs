@@ -72,6 +72,8 @@ pub enum Stage {
     HostKey,
     /// Logging in as the account.
     Login,
+    /// Logging in as the admin that makes roles.
+    AdminLogin,
     /// Anything after that.
     Protocol,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Stage {
             Self::Tls => "tls",
             Self::HostKey => "host key",
             Self::Login => "login",
+            Self::AdminLogin => "admin login",
             Self::Protocol => "protocol",
         })
     }

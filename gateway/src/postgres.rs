@@ -15,6 +15,7 @@ mod options;
 mod reach;
 mod refuse;
 mod relay;
+mod roles;
 mod watch;
 pub mod wire;
 
@@ -30,15 +31,18 @@ use tokio_util::either::Either;
 use tracing::debug;
 
 use crate::access::PostgresPermit;
+use crate::clock::Clock;
 use crate::credentials::PostgresVault;
 use crate::failure::{Ending, Failure, Stage};
 use crate::session::Session;
+use crate::state::RoleLedger;
 use crate::target::Target;
 
 use judge::Judge;
 use reach::reach;
 use refuse::Fault;
 use relay::{Direction, Stopped};
+use roles::{Lease, Roles};
 use watch::Watch;
 use wire::{CancelKey, Startup};
 
@@ -47,16 +51,23 @@ pub use greet::{Asked, Client, Greeting};
 pub use refuse::decline;
 
 /// What all sessions with databases share.
-#[derive(Debug)]
 pub struct Broker {
-    vault: PostgresVault,
+    vault: Arc<PostgresVault>,
     cancels: Cancels,
+    roles: Roles,
 }
 
 impl Broker {
-    /// With the authorities and logins of `vault`.
-    pub fn new(vault: PostgresVault) -> Self {
-        Self { vault, cancels: Cancels::default() }
+    /// With the authorities and logins of `vault`; roles that are made are noted in `ledger`.
+    pub fn new(vault: PostgresVault, ledger: RoleLedger, clock: Clock) -> Self {
+        let vault = Arc::new(vault);
+        Self { roles: Roles::new(Arc::clone(&vault), ledger, clock), vault, cancels: Cancels::default() }
+    }
+
+    /// Cleans up roles that sessions have left behind, those of an earlier life among them, for as long as it is polled.
+    /// `target` finds targets by their names.
+    pub async fn sweep(&self, target: impl Fn(&str) -> Option<Arc<Target>>) {
+        self.roles.clone().sweep(target).await;
     }
 
     /// The keys by which statements are cancelled.
@@ -78,22 +89,7 @@ impl Broker {
 /// # Errors
 /// What broke it, for the session's record; the client was told already.
 pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker>) -> Result<(), Failure> {
-    let entered = async {
-        let (permit, startup, judge) = authorize(&client, &session).await?;
-        let target = tokio::select! {
-            target = reach(&session, &broker.vault, &permit, &startup) => target?,
-            ending = session.ended() => return Err(Failure::Denied(ending.to_string()).into()),
-        };
-        let connected = Event::TargetConnected {
-            address: session.target().postgres()?.address.to_string(),
-            host_key: target.fingerprint.clone(),
-            login: target.login.to_owned(),
-        };
-        session.record(connected).await?;
-        session.record(Event::DatabaseSession(Box::new(described(&client, &permit, &target.welcome)))).await?;
-        Ok::<_, Fault>((permit, judge, target))
-    };
-    let (permit, judge, target) = match entered.await {
+    let Entered { permit, judge, target, lease } = match enter(&client, &session, &broker).await {
         Ok(entered) => entered,
         Err(fault) => {
             client.dismiss(&fault.response(session.id())).await;
@@ -105,7 +101,62 @@ pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker
     for event in watch.finish() {
         session.record(event).await?;
     }
+    if let Some(lease) = lease {
+        session.record(lease.release().await).await?;
+    }
     carried
+}
+
+/// A session that its server has let in.
+struct Entered {
+    permit: PostgresPermit,
+    judge: Judge,
+    target: reach::Target,
+    /// The role that was made for it.
+    lease: Option<Lease>,
+}
+
+/// Everything from the permit to the server's being ready, unless the gateway ends the session meanwhile.
+async fn enter(client: &Client, session: &Session, broker: &Broker) -> Result<Entered, Fault> {
+    let (permit, mut startup, judge) = authorize(client, session).await?;
+    let made = tokio::select! {
+        made = broker.roles.make(session, &permit) => made?,
+        ending = session.ended() => return Err(Failure::Denied(ending.to_string()).into()),
+    };
+    if let Some(made) = &made {
+        session.record(made.event()).await?;
+        startup.set("user", made.role());
+    }
+    let reached = tokio::select! {
+        reached = reach(session, &broker.vault, &permit, &startup, made.as_ref()) => reached,
+        ending = session.ended() => Err(Failure::Denied(ending.to_string()).into()),
+    };
+    let process = reached.as_ref().ok().and_then(|target| target.key.as_ref()).map(|key| key.process);
+    let (lease, reached) = match made.map(|made| made.entered(process)) {
+        None => (None, reached),
+        Some(disarming) => match disarming.await {
+            Ok(lease) => (Some(lease), reached),
+            Err((lease, failure)) => (Some(lease), reached.and(Err(failure.into()))),
+        },
+    };
+    let target = match reached {
+        Ok(target) => target,
+        Err(fault) => {
+            if let Some(lease) = lease {
+                session.record(lease.release().await).await?;
+            }
+            return Err(fault);
+        }
+    };
+    let connected = Event::TargetConnected {
+        address: session.target().postgres()?.address.to_string(),
+        host_key: target.fingerprint.clone(),
+        login: target.login.to_owned(),
+    };
+    session.record(connected).await?;
+    let role = startup.parameter("user").unwrap_or_default();
+    session.record(Event::DatabaseSession(Box::new(described(client, &permit, role, &target.welcome)))).await?;
+    Ok(Entered { permit, judge, target, lease })
 }
 
 /// Asks for the role and the database that the client named, and says how the session is to be started.
@@ -157,12 +208,12 @@ fn check_settings(permit: &PostgresPermit, judge: &Judge, startup: &Startup) -> 
 }
 
 /// The session that the client has got, for the recording.
-fn described(client: &Client, permit: &PostgresPermit, welcome: &reach::Welcome) -> DatabaseSession {
+fn described(client: &Client, permit: &PostgresPermit, role: &str, welcome: &reach::Welcome) -> DatabaseSession {
     let asked = &client.startup;
     let named = ["user", "database", "application_name"];
     let others = asked.parameters().iter().filter(|(name, _)| !named.contains(&name.as_str()));
     DatabaseSession {
-        role: permit.account().to_owned(),
+        role: role.to_owned(),
         database: permit.database().to_owned(),
         application_name: asked.parameter("application_name").unwrap_or_default().to_owned(),
         parameters: others.cloned().collect(),

@@ -128,6 +128,13 @@ impl SecretRef {
 }
 
 impl Secret {
+    /// A password that nobody can guess: 256 bits in base64.
+    #[must_use]
+    pub(crate) fn random() -> Self {
+        let bytes = Zeroizing::new(rand::random::<[u8; 32]>());
+        Self(Zeroizing::new(data_encoding::BASE64URL_NOPAD.encode(bytes.as_slice())))
+    }
+
     /// The text itself: for the one place that hands it on.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -80,7 +80,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (inside, inner) = Inside::new();
     let (v4, v6) = state.plan().gateway();
     let gateway = Arc::new(Gateway {
-        databases: Arc::new(postgres::Broker::new(PostgresVault::new(&keys, &config.tailnet.domain, clock.clone()))),
+        databases: Arc::new(postgres::Broker::new(
+            PostgresVault::new(&keys, &config.tailnet.domain, clock.clone()),
+            state.roles(),
+            clock.clone(),
+        )),
         vault: Arc::new(ssh::Vault::new(&keys, &config.tailnet.domain, clock.clone())),
         runner: Runner {
             access: Access::new(worlds, clock.clone()),
@@ -122,6 +126,8 @@ async fn attend(
     tasks.spawn(watch.run(edited));
     tasks.spawn(upkeep::keep_flows(tailnet.flows(), state.clone(), clock.clone()));
     tasks.spawn(upkeep::keep_endpoints(tailnet.clone(), state, clock));
+    let (databases, world) = (Arc::clone(&gateway.databases), keeper.world.subscribe());
+    tasks.spawn(async move { databases.sweep(|name| world.borrow().target_named(name).cloned()).await });
     let resolver = gateway.resolver.clone();
     tasks.spawn(async move {
         if let Err(error) = dns::serve_datagrams(names, &resolver).await {

@@ -11,6 +11,7 @@ mod folder;
 mod health;
 mod keys;
 mod policies;
+mod roles;
 mod sessions;
 mod targets;
 
@@ -29,6 +30,7 @@ pub use folder::{Folder, Lock};
 pub use health::Health;
 pub use keys::Keys;
 pub use policies::{KeptPolicy, RefusedPolicy};
+pub use roles::{NotedRole, RoleLedger};
 pub use sessions::{Opened, SessionFilter, SessionRow};
 pub use targets::Known;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use crate::config::{
-    Address, CaFile, HostIdentity, Login, PostgresLogin, PostgresTarget, Services, SshTarget, TlsMode,
+    Address, CaFile, HostIdentity, Login, PostgresAdmin, PostgresLogin, PostgresTarget, Services, SshTarget, TlsMode,
 };
 use crate::failure::Failure;
 

@@ -13,7 +13,7 @@
 //!   "maxDuration": "8h", "idleTimeout": "30m",
 //!   "parameters": "hide",                    // values bound to statements: "record" or "hide"
 //!   "replication": {},                       // replication connections
-//!   "memberOf": ["readers"],                 // what a role that is made just in time belongs to
+//!   "memberOf": ["readers"],                 // the session gets a role of its own, made for it, in these groups
 //!   "recording": "required",                 // "required", "bestEffort" or "off"
 //! }] }
 //! ```
@@ -27,6 +27,11 @@
 //!
 //! Several that apply add up: rights are united, and of limits the strictest holds (a function that one denies is denied, and
 //! one `readOnly` or `"parameters": "hide"` is enough).
+//!
+//! **Roles made just in time.** With `memberOf` the caller becomes no role that the server has, but one that the gateway makes
+//! for it, in just these groups; the name that the client gives only chooses the rules. `roles` may be left out then: the
+//! caller's own name does, with its domain or without. What such a role may do comes from rules with `memberOf` alone: one
+//! without it that covers the same name adds its limits and none of its rights.
 
 use std::fmt;
 use std::time::Duration;
@@ -54,7 +59,7 @@ pub struct PostgresCapability {
     pub parameters: ParameterRule,
     /// Replication connections, and the commands on them.
     pub replication: bool,
-    /// Roles that a role made just in time belongs to.
+    /// Groups of the role that is made for the session; none where the caller becomes a role that the server has.
     pub member_of: Vec<String>,
 }
 
@@ -81,6 +86,13 @@ impl PostgresCapability {
         unite(&mut self.statements.kinds, &other.statements.kinds);
         unite(&mut self.statements.names, &other.statements.names);
         unite(&mut self.functions.allow, &other.functions.allow);
+        self.replication |= other.replication;
+        unite(&mut self.member_of, &other.member_of);
+        self.limit(other);
+    }
+
+    /// Keeps the stricter of the limits, and none of the other's rights.
+    pub(crate) fn limit(&mut self, other: &PostgresCapability) {
         unite(&mut self.functions.deny, &other.functions.deny);
         self.read_only |= other.read_only;
         self.max_rows = stricter(self.max_rows, other.max_rows);
@@ -88,8 +100,38 @@ impl PostgresCapability {
         self.max_duration = stricter(self.max_duration, other.max_duration);
         self.idle_timeout = stricter(self.idle_timeout, other.idle_timeout);
         self.parameters = self.parameters.max(other.parameters);
-        self.replication |= other.replication;
-        unite(&mut self.member_of, &other.member_of);
+    }
+
+    /// Whether every right of `held` is among these and no limit is stricter, so that whoever holds it may go on. Lists are
+    /// compared as they are written: a pattern that was put in other words counts as taken away.
+    pub fn covers(&self, held: &PostgresCapability) -> bool {
+        // Taken apart by name, so that a new right cannot be forgotten here.
+        let PostgresCapability {
+            statements,
+            functions,
+            read_only: _,
+            max_rows,
+            max_bytes,
+            max_duration,
+            idle_timeout,
+            parameters,
+            replication,
+            member_of,
+        } = held;
+        let among = |held: &[String], now: &[String]| held.iter().all(|one| now.contains(one));
+        self.statements.covers(statements)
+            && among(&functions.allow, &self.functions.allow)
+            && among(&self.functions.deny, &functions.deny)
+            && (held.is_read_only() || !self.is_read_only())
+            && stricter(self.max_rows, *max_rows) == *max_rows
+            && stricter(self.max_bytes, *max_bytes) == *max_bytes
+            && stricter(self.max_duration, *max_duration) == *max_duration
+            && stricter(self.idle_timeout, *idle_timeout) == *idle_timeout
+            && self.parameters <= *parameters
+            && (self.replication || !replication)
+            // A role of the server's, and one that is made, are two things.
+            && self.member_of.is_empty() == member_of.is_empty()
+            && among(member_of, &self.member_of)
     }
 
     /// Whether the broker has to have the server keep the session read-only (`default_transaction_read_only`): the rule wants
@@ -114,7 +156,7 @@ impl PostgresCapability {
         fact("idle at most", self.idle_timeout.map(seconds));
         fact("parameters are", (self.parameters == ParameterRule::Hide).then(|| "not recorded".to_owned()));
         fact("may", self.replication.then(|| "replicate".to_owned()));
-        fact("member of", listed(&self.member_of));
+        fact("has a role made for the session, member of", listed(&self.member_of));
         facts
     }
 
@@ -171,6 +213,13 @@ impl StatementRule {
         let all_objects = known.is_some_and(|(_, kind)| *kind == Some(StatementKind::Ddl))
             && name.split_once(' ').is_some_and(|(verb, _)| self.names.iter().any(|one| one == verb));
         self.any || by_kind || all_objects || self.names.iter().any(|one| one == name)
+    }
+
+    fn covers(&self, held: &StatementRule) -> bool {
+        self.any
+            || !held.any
+                && held.kinds.iter().all(|kind| self.kinds.contains(kind))
+                && held.names.iter().all(|name| self.allows(name))
     }
 
     /// Whether anything may be run that changes more than the session.

@@ -14,6 +14,8 @@ pub(crate) enum Role {
         /// The domain, without the `@`.
         domain: String,
     },
+    /// The caller's own login name, whole or the part before the `@`.
+    Own,
 }
 
 impl Role {
@@ -39,6 +41,10 @@ impl Role {
         match self {
             Role::Exactly(name) => name == role,
             Role::Pattern(pattern) => is_ordinary(role) && pattern::matches(pattern, role),
+            Role::Own => user.is_some_and(|user| {
+                let local = user.split_once('@').map(|(local, _)| local);
+                is_ordinary(role) && (user == role || local == Some(role))
+            }),
             Role::LocalPart { domain } => user
                 .and_then(|user| user.split_once('@'))
                 .is_some_and(|(local, of)| of.eq_ignore_ascii_case(domain) && local == role && is_ordinary(role)),

@@ -311,6 +311,21 @@ pub enum Event {
     },
     /// The client asked on another connection for what is running to be stopped.
     DatabaseCancel,
+    /// A role was made on the database server for the caller, or was enabled again. It goes when the caller has no sessions.
+    RoleMade {
+        /// Its name.
+        role: String,
+        /// What it is a member of.
+        groups: Vec<String>,
+    },
+    /// The session has no more use for the role that was made for it.
+    RoleEnded {
+        /// Its name.
+        role: String,
+        /// What became of it: `dropped`, `disabled: ` and what it owns, `kept for other sessions`, `left to the sweep`, or
+        /// another few words.
+        fate: String,
+    },
     /// Nothing could be recorded for a while, and the policy let the session go on.
     Gap {
         /// When recording stopped, in milliseconds since the start.

@@ -34,6 +34,8 @@ pub fn sentence(event: &Event) -> String {
         | Event::FunctionCall(_)
         | Event::Notice(_)
         | Event::Notification { .. }
+        | Event::RoleMade { .. }
+        | Event::RoleEnded { .. }
         | Event::DatabaseCancel => in_database(event),
         _ => in_channel(event).map_or_else(
             || "an event that this version does not know".to_owned(),
@@ -73,6 +75,8 @@ fn in_database(event: &Event) -> String {
         }
         Event::Notice(notice) => notice.to_string(),
         Event::Notification { channel, payload } => format!("notification on {channel}: {payload}"),
+        Event::RoleMade { role, groups } => format!("the role {role} was made, a member of {}", groups.join(", ")),
+        Event::RoleEnded { role, fate } => format!("the role {role} was {fate}"),
         Event::DatabaseCancel => "the client asked for what runs to be stopped".to_owned(),
         _ => String::new(),
     }

@@ -151,6 +151,11 @@ impl PostgresPermit {
     pub fn capability(&self) -> &PostgresCapability {
         &self.rights.capability
     }
+
+    /// The groups of the role that the caller is to have made for it; none where it becomes the account that the server has.
+    pub fn groups(&self) -> &[String] {
+        &self.rights.capability.member_of
+    }
 }
 
 impl Held {
@@ -172,7 +177,7 @@ impl Rights {
                 accept_env.iter().all(|pattern| now.accept_env.contains(pattern)) && now.capability.covers(capability)
             }
             (Self::Postgres(now), Self::Postgres(PostgresRights { database, rules: _, capability })) => {
-                now.database == *database && now.capability == *capability
+                now.database == *database && now.capability.covers(capability)
             }
             (Self::Ssh(_), Self::Postgres(_)) | (Self::Postgres(_), Self::Ssh(_)) => false,
         }

@@ -6,8 +6,8 @@ use russh::keys::PublicKey;
 
 use super::{BadInput, Ended, Out, Site, announce, scan};
 use crate::config::{
-    Address, CaFile, Config, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresLogin, PostgresTarget,
-    Services, SshTarget, Tag, Target, TlsMode,
+    Address, CaFile, Config, HostIdentity, Login, Name, NameError, POSTGRES_PORT, PostgresAdmin, PostgresLogin,
+    PostgresTarget, Services, SshTarget, Tag, Target, TlsMode,
 };
 use crate::secrets::SecretRef;
 use crate::state::{Folder, Keys, Known, State};
@@ -96,6 +96,12 @@ struct Postgres {
     /// The database of callers who name none
     #[arg(long, value_name = "NAME", requires = "postgres")]
     database: Option<String>,
+    /// The role that makes roles for sessions there
+    #[arg(long = "postgres-admin", id = "admin", value_name = "ROLE", requires = "postgres")]
+    admin: Option<String>,
+    /// Its password (env:NAME, file:PATH, exec:PROGRAM) in place of a certificate
+    #[arg(long = "postgres-admin-password", value_name = "REFERENCE", requires = "admin")]
+    admin_password: Option<SecretRef>,
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
@@ -168,7 +174,8 @@ async fn ssh(address: Address, args: Ssh, out: &mut Out) -> anyhow::Result<Optio
 /// What the words say about Postgres.
 fn postgres(args: Postgres) -> Option<PostgresTarget> {
     let (address, login) = args.address.zip(args.login)?;
-    Some(PostgresTarget { address, tls: args.tls, ca: args.ca, login, database: args.database })
+    let admin = args.admin.map(|user| PostgresAdmin::new(user, args.admin_password));
+    Some(PostgresTarget { address, tls: args.tls, ca: args.ca, login, database: args.database, admin })
 }
 
 /// Shows the keys and asks the person, unless they were accepted unseen.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::SecretOfTarget;
 
-pub use postgres::{CaFile, PORT as POSTGRES_PORT, PostgresLogin, PostgresTarget, TlsMode};
+pub use postgres::{CaFile, PORT as POSTGRES_PORT, PostgresAdmin, PostgresLogin, PostgresTarget, TlsMode};
 pub use ssh::{HostIdentity, Login, SshTarget};
 
 /// A machine that callers reach through the gateway.
@@ -84,7 +84,7 @@ impl Target {
     /// When a secret cannot be had, or is readable by others.
     pub async fn check_secrets(&self) -> Result<(), SecretOfTarget> {
         let ssh = self.services.ssh.iter().filter_map(|ssh| ssh.login.secret());
-        let postgres = self.services.postgres.iter().flat_map(|postgres| postgres.login.secrets());
+        let postgres = self.services.postgres.iter().flat_map(|postgres| postgres.secrets());
         for secret in ssh.chain(postgres) {
             let checked = secret.check().await;
             checked.map_err(|source| SecretOfTarget { target: self.name.to_string(), source })?;

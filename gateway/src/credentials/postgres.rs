@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, ServerConfig};
 use sallyport_recorder::SessionId;
+use sha2::{Digest, Sha256};
 
 use super::roots::Roots;
 use crate::access::PostgresPermit;
@@ -17,7 +18,7 @@ use crate::clock::Clock;
 use crate::failure::{Failure, Stage};
 use crate::secrets::{Secret, SecretRef};
 use crate::state::Keys;
-use crate::target::{PostgresLogin, PostgresTarget, Target};
+use crate::target::{PostgresAdmin, PostgresLogin, PostgresTarget, Target};
 
 /// Holds the gateway's authorities for databases. Nobody else certifies with them.
 pub struct PostgresVault {
@@ -108,18 +109,45 @@ impl PostgresVault {
         let none = |detail: String| Failure::target(&target.name, Stage::Login, detail);
         match &target.postgres()?.login {
             PostgresLogin::Trust => Ok(PostgresCredential::Trust),
-            PostgresLogin::Certificate => {
-                let validity = Validity { from: self.now().saturating_sub(SKEW_OF_SERVERS), to: self.now() + LIFETIME };
-                let certified = self.database_ca.client(permit.account(), validity);
-                let wrong = |error| Failure::Ours(format!("client certificate of session {session}: {error}"));
-                certified.map(PostgresCredential::Certificate).map_err(wrong)
-            }
+            PostgresLogin::Certificate => self.certificate(permit.account(), &format!("session {session}")),
             PostgresLogin::Password(secret) => password(&target.name, secret).await,
             PostgresLogin::Passwords(secrets) => match secrets.get(permit.account()) {
                 Some(secret) => password(&target.name, secret).await,
                 None => Err(none(format!("the gateway has no password of the role {}", permit.account()))),
             },
         }
+    }
+
+    /// A certificate for the role that was made for the caller of `permit`.
+    ///
+    /// # Errors
+    /// [`Failure::Ours`] when none can be made.
+    pub(crate) fn minted(&self, permit: &PostgresPermit, role: &str) -> Result<PostgresCredential, Failure> {
+        self.certificate(role, &format!("a role of {}", permit.caller()))
+    }
+
+    /// What the login that makes roles on `target` proves itself with. It is the gateway's own, and no caller's.
+    ///
+    /// # Errors
+    /// [`Failure::Ours`] when it cannot be had.
+    pub(crate) async fn admin(&self, target: &str, admin: &PostgresAdmin) -> Result<PostgresCredential, Failure> {
+        match &admin.password {
+            Some(secret) => password(target, secret).await,
+            None => self.certificate(&admin.user, &format!("the admin of {target}")),
+        }
+    }
+
+    /// What tells this gateway from every other one.
+    pub(crate) fn identity(&self) -> String {
+        let digest = Sha256::digest(self.database_ca.pem());
+        data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
+    }
+
+    fn certificate(&self, role: &str, of: &str) -> Result<PostgresCredential, Failure> {
+        let validity = Validity { from: self.now().saturating_sub(SKEW_OF_SERVERS), to: self.now() + LIFETIME };
+        let certified = self.database_ca.client(role, validity);
+        let wrong = |error| Failure::Ours(format!("client certificate of {of}: {error}"));
+        certified.map(PostgresCredential::Certificate).map_err(wrong)
     }
 
     /// The TLS towards `server`, with a certificate of the gateway's own where it logs in by one; `None` without TLS.

@@ -37,7 +37,7 @@ pub(super) async fn targets(patient: &Patient<'_>) -> Vec<Finding> {
             findings.extend(over_ssh(target, service, vault.as_ref(), &accounts).await);
         }
         if let Some(service) = &target.services.postgres {
-            findings.extend(secrets(target, service.login.secrets()).await);
+            findings.extend(secrets(target, service.secrets()).await);
         }
         findings
     });

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
@@ -16,6 +17,7 @@ use tokio_util::either::Either;
 use super::judge::Judge;
 use super::leg::{NoMessage, TargetLeg, next_message};
 use super::refuse::Fault;
+use super::roles::Armed;
 use super::wire::{
     CancelKey, ErrorFields, HEADER, Header, ProtocolVersion, Startup, backend, message, string, tls_request,
 };
@@ -95,21 +97,42 @@ impl Welcome {
     }
 }
 
-/// Opens the connection, logs in as the permit's role, and starts the session as `startup` says.
+/// Opens the connection, logs in as the permit's role, or as the one that was made for its caller, and starts the session
+/// as `startup` says.
 pub(super) async fn reach(
     session: &Session,
     vault: &PostgresVault,
     permit: &PostgresPermit,
     startup: &Startup,
+    made: Option<&Armed>,
 ) -> Result<Target, Fault> {
-    let credential = vault.credential(permit, session.id()).await?;
-    let own = match &credential {
+    let issued;
+    let (role, credential) = match made {
+        Some(made) => (made.role(), made.credential()),
+        None => {
+            issued = vault.credential(permit, session.id()).await?;
+            (permit.account(), &issued)
+        }
+    };
+    enter(session.dial().await?, session.target(), vault, role, credential, startup).await
+}
+
+/// Does TLS on `stream`, logs in as `role`, and starts a session of its own as `startup` says.
+pub(super) async fn enter(
+    stream: TcpStream,
+    target: &crate::target::Target,
+    vault: &PostgresVault,
+    role: &str,
+    credential: &PostgresCredential,
+    startup: &Startup,
+) -> Result<Target, Fault> {
+    let own = match credential {
         PostgresCredential::Certificate(certified) => Some(certified),
         PostgresCredential::Password(_) | PostgresCredential::Trust => None,
     };
-    let (mut leg, certificate) = open(session, vault, own).await?;
-    let name = session.target().name.as_str();
-    let login = Login::new(permit.account(), &credential, certificate.as_ref(), session.target().postgres()?.tls);
+    let (mut leg, certificate) = secure(stream, target, vault, own).await?;
+    let name = target.name.as_str();
+    let login = Login::new(role, credential, certificate.as_ref(), target.postgres()?.tls);
     match timeout(LOGIN_DEADLINE, start(&mut leg, startup, login)).await {
         Ok(Ok((inbox, welcome, key))) => Ok(Target {
             leg,
@@ -126,7 +149,7 @@ pub(super) async fn reach(
 
 /// Asks the target to stop what runs on the connection of `key`.
 pub(super) async fn cancel(session: &Session, vault: &PostgresVault, key: &CancelKey) -> Result<(), Failure> {
-    let (mut leg, _) = open(session, vault, None).await?;
+    let (mut leg, _) = secure(session.dial().await?, session.target(), vault, None).await?;
     let asking = async {
         leg.write_all(&key.request()).await?;
         leg.flush().await?;
@@ -137,17 +160,16 @@ pub(super) async fn cancel(session: &Session, vault: &PostgresVault, key: &Cance
     Ok(())
 }
 
-/// Dials, and does TLS where the target's description wants it.
-async fn open(
-    session: &Session,
+/// Does TLS where the target's description wants it.
+async fn secure(
+    mut stream: TcpStream,
+    target: &crate::target::Target,
     vault: &PostgresVault,
     own: Option<&Certified>,
 ) -> Result<(TargetLeg, Option<CertificateDer<'static>>), Failure> {
-    let target = session.target();
     let server = target.postgres()?;
     let config = vault.calling(server, own);
     let config = config.map_err(|detail| Failure::Ours(format!("TLS towards {}: {detail}", target.name)))?;
-    let mut stream = session.dial().await?;
     let Some(config) = config else { return Ok((Either::Left(stream), None)) };
     let failed = |detail: String| Failure::target(&target.name, Stage::Tls, detail);
     let handshake = async {

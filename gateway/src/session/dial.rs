@@ -6,11 +6,23 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::failure::{Failure, Stage};
+use crate::target::Target;
 
 /// How long a name may take to resolve.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a target may take to accept; its addresses are tried in turn within it.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Opens a connection to the Postgres server of `target`, to take back there what sessions have left behind.
+///
+/// INVARIANT: nothing of any caller's is sent on it, and nothing is made by it; it needs no permit, because what it undoes
+/// was made under one.
+///
+/// # Errors
+/// [`Failure::Target`] when the target is not there.
+pub(crate) async fn dial_to_undo(target: &Target) -> Result<TcpStream, Failure> {
+    dial(&target.name, &target.postgres()?.address.to_string()).await
+}
 
 /// Opens a transport connection to `address` (`host:port`), on behalf of the target named `target`.
 pub(super) async fn dial(target: &str, address: &str) -> Result<TcpStream, Failure> {

@@ -18,6 +18,7 @@ mod logins;
 #[path = "../middle/mod.rs"]
 mod middle;
 mod recorded;
+mod roles;
 mod rules;
 mod stand;
 

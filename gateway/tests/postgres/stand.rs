@@ -59,7 +59,13 @@ impl Stand {
         let (middle, calls) = Middle::new(at, policy, &target, Clock::system()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let broker = Arc::new(Broker::new(PostgresVault::new(&keys, "corp.internal", Clock::system())));
+        let broker = Arc::new(Broker::new(
+            PostgresVault::new(&keys, "corp.internal", Clock::system()),
+            middle.runner.state.roles(),
+            Clock::system(),
+        ));
+        let (sweeping, target) = (Arc::clone(&broker), Arc::new(middle.target.clone()));
+        tokio::spawn(async move { sweeping.sweep(|name| (name == target.name).then(|| Arc::clone(&target))).await });
         tokio::spawn(serve(listener, Arc::new(broker_of(&middle, broker)), calls));
         Self { folder, cluster, middle, port }
     }

@@ -43,8 +43,14 @@ impl Rules {
         let mut capability = PostgresCapability::nothing();
         let mut recording = None;
         let mut capability_rules: Vec<Location> = Vec::new();
-        for rule in self.postgres_rules(subject, target, Some((role, database))) {
-            capability.add(&rule.capability);
+        let rules: Vec<_> = self.postgres_rules(subject, target, Some((role, database))).collect();
+        let made = rules.iter().any(|rule| !rule.capability.member_of.is_empty());
+        for rule in rules {
+            // INVARIANT: what a role of the server's may do is no right of one that is made with other groups.
+            match made && rule.capability.member_of.is_empty() {
+                true => capability.limit(&rule.capability),
+                false => capability.add(&rule.capability),
+            }
             recording = recording.max(rule.recording);
             if capability_rules.last() != Some(&rule.location) {
                 capability_rules.push(rule.location.clone());

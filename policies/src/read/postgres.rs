@@ -23,7 +23,8 @@ pub(super) fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Postgre
     let roles = roles(reader, &fields);
     let databases = required(reader, &fields, "databases", DATABASES_EXPECTED, role::is_database);
     let recording = fields.get("recording").and_then(|value| recording(reader, value));
-    let member_of = fields.get("memberOf").map(|value| checked(reader, value, role::is_possible, GROUPS_EXPECTED));
+    let member_of =
+        fields.get("memberOf").map(|_| required(reader, &fields, "memberOf", GROUPS_EXPECTED, role::is_possible));
     let capability = PostgresCapability {
         statements: statements(reader, &fields),
         functions: functions(reader, &fields),
@@ -41,6 +42,9 @@ pub(super) fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Postgre
 
 fn roles(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<(String, Role)> {
     let Some(value) = fields.get("roles") else {
+        if fields.get("memberOf").is_some() {
+            return vec![(OWN_NAME.to_owned(), Role::Own)];
+        }
         reader.error(fields.at, "the capability has no \"roles\"", ROLES_EXPECTED);
         return Vec::new();
     };
@@ -197,5 +201,8 @@ const STATEMENTS_EXPECTED: &str = "a list of kinds and names of statements, such
 
 const FUNCTIONS_EXPECTED: &str =
     "names of functions in small letters, such as { \"allow\": [\"app.total\", \"st_*\"], \"deny\": [\"pg_sleep\"] }";
+
+/// What stands for the `roles` of a capability that makes a role for whoever calls.
+const OWN_NAME: &str = "the caller's own name";
 
 const GROUPS_EXPECTED: &str = "a list of database roles, such as [\"readers\"]";

@@ -29,6 +29,58 @@ pub struct PostgresTarget {
     /// The database of a caller who names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// Who makes roles there for sessions; unset, none are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<PostgresAdmin>,
+}
+
+/// The login that makes roles for sessions: one with CREATEROLE, and with leave to give their groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "AdminTable")]
+pub struct PostgresAdmin {
+    /// Its role.
+    pub user: String,
+    /// Its password; unset, a certificate is minted for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// The database that it logs in to.
+    #[serde(default = "admin_database")]
+    pub database: String,
+}
+
+impl PostgresAdmin {
+    /// `user`, with its password or else a certificate, in the database that every server has.
+    #[must_use]
+    pub fn new(user: String, password: Option<SecretRef>) -> Self {
+        Self { user, password, database: admin_database() }
+    }
+}
+
+/// [`PostgresAdmin`] as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdminTable {
+    user: String,
+    password: Option<SecretRef>,
+    #[serde(default = "admin_database")]
+    database: String,
+}
+
+impl TryFrom<AdminTable> for PostgresAdmin {
+    type Error = NameError;
+
+    fn try_from(AdminTable { user, password, database }: AdminTable) -> Result<Self, NameError> {
+        let fits = |name: &str| (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        match fits(&user) && fits(&database) {
+            true => Ok(Self { user, password, database }),
+            false => Err(NameError("the admin's user and database are names of 1 to 63 bytes".to_owned())),
+        }
+    }
+}
+
+/// The database that every server has.
+fn admin_database() -> String {
+    "postgres".to_owned()
 }
 
 /// How much of the server's TLS is checked; the words are libpq's `sslmode`.
@@ -76,13 +128,22 @@ impl PostgresTarget {
             }
             login @ (PostgresLogin::Certificate | PostgresLogin::Trust) => login,
         };
+        if let Some(admin) = &mut self.admin {
+            admin.password = admin.password.take().map(|secret| secret.below(base));
+        }
         self
+    }
+
+    /// The secrets that it takes to be there.
+    pub(crate) fn secrets(&self) -> Vec<&SecretRef> {
+        let admin = self.admin.as_ref().and_then(|admin| admin.password.as_ref());
+        self.login.secrets().into_iter().chain(admin).collect()
     }
 }
 
 impl PostgresLogin {
     /// The secrets that it takes.
-    pub(crate) fn secrets(&self) -> Vec<&SecretRef> {
+    fn secrets(&self) -> Vec<&SecretRef> {
         match self {
             Self::Certificate | Self::Trust => Vec::new(),
             Self::Password(secret) => vec![secret],
@@ -239,6 +300,9 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Err
     Address::parse(&text, PORT)
         .ok_or_else(|| de::Error::custom(format!("{text:?} is not host:port, such as \"10.0.4.2:5432\"")))
 }
+
+/// The longest name, in bytes: `NAMEDATALEN` less one.
+const NAME_MAX: usize = 63;
 
 /// The port of Postgres servers that are configured no other.
 pub const PORT: u16 = 5432;

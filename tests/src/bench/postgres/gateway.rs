@@ -32,7 +32,11 @@ pub(crate) fn serve(words: &[String]) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let keys = Keys::open(&Folder::open(&folder.join("state")).unwrap()).unwrap();
         let (middle, mut calls) = Middle::new(folder, &read("policy"), &read("target.toml"), Clock::system()).await;
-        let broker = Arc::new(Broker::new(PostgresVault::new(&keys, "corp.internal", Clock::system())));
+        let broker = Arc::new(Broker::new(
+            PostgresVault::new(&keys, "corp.internal", Clock::system()),
+            middle.runner.state.roles(),
+            Clock::system(),
+        ));
         let (device, target) = (middle.device.clone(), middle.target.clone());
         let behind = Arc::new(Behind { runner: Arc::clone(&middle.runner), broker, device, target });
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
