@@ -142,6 +142,56 @@ fn rights_add_up_and_the_strictest_limit_holds() {
 }
 
 #[test]
+fn a_role_that_is_made_has_the_rights_of_rules_with_groups_alone_and_the_limits_of_all() {
+    let policy = with(
+        r#"{ "databases": ["orders"], "statements": ["read"], "memberOf": ["readers"] },
+           { "roles": ["analyst", "alice"], "databases": ["*"], "statements": ["any"], "functions": { "deny": ["pg_sleep"] },
+             "maxRows": 10, "replication": {} }"#,
+    );
+    let alice = user("alice@example.com");
+    for name in ["alice", "alice@example.com"] {
+        let made = grant(policy.postgres(&alice, &orders(), name, "orders")).capability;
+        assert_eq!(made.member_of, ["readers"], "{name}");
+        assert!(!made.statements.any && !made.replication, "{name}: {made:?}");
+    }
+    let limited = grant(policy.postgres(&alice, &orders(), "alice", "orders")).capability;
+    assert_eq!((limited.max_rows, limited.functions.deny), (Some(10), vec!["pg_sleep".to_owned()]));
+    let standing = grant(policy.postgres(&alice, &orders(), "analyst", "orders")).capability;
+    assert!(standing.member_of.is_empty() && standing.statements.any);
+    let tagged = Caller { tags: vec!["tag:ci".into()], ..user("alice@example.com") };
+    assert!(!policy.postgres(&tagged, &orders(), "alice", "orders").is_allowed(), "a machine has no name of its own");
+    assert!(!policy.postgres(&alice, &orders(), "bob", "orders").is_allowed());
+}
+
+#[test]
+fn a_session_may_go_on_where_nothing_is_taken_from_it() {
+    let capability = |more: &str| {
+        let policy = with(&format!(r#"{{ "roles": ["analyst"], "databases": ["*"], {more} }}"#));
+        grant(policy.postgres(&user("alice@example.com"), &orders(), "analyst", "orders")).capability
+    };
+    for (name, now, held, covered) in [
+        ("the same", r#""statements": ["read"]"#, r#""statements": ["read"]"#, true),
+        ("one more kind", r#""statements": ["read", "copy"]"#, r#""statements": ["read"]"#, true),
+        ("one kind less", r#""statements": ["read"]"#, r#""statements": ["read", "copy"]"#, false),
+        ("everything", r#""statements": ["any"]"#, r#""statements": ["read", "do"]"#, true),
+        ("not everything", r#""statements": ["read", "write", "ddl"]"#, r#""statements": ["any"]"#, false),
+        ("the kind of a name", r#""statements": ["write"]"#, r#""statements": ["insert"]"#, true),
+        ("read-only now", r#""statements": ["any"], "readOnly": true"#, r#""statements": ["any"]"#, false),
+        ("a limit", r#""statements": ["read"], "maxRows": 5"#, r#""statements": ["read"]"#, false),
+        ("a wider limit", r#""statements": ["read"], "maxRows": 50"#, r#""statements": ["read"], "maxRows": 5"#, true),
+        ("hidden now", r#""parameters": "hide""#, r#""parameters": "record""#, false),
+        ("a function denied", r#""functions": { "deny": ["a", "b"] }"#, r#""functions": { "deny": ["a"] }"#, false),
+        ("a function less", r#""functions": { "allow": ["a"] }"#, r#""functions": { "allow": ["a", "b"] }"#, false),
+        ("one more group", r#""memberOf": ["a", "b"]"#, r#""memberOf": ["a"]"#, true),
+        ("one group less", r#""memberOf": ["a"]"#, r#""memberOf": ["a", "b"]"#, false),
+        ("a made role where there was a standing one", r#""memberOf": ["a"]"#, r#""replication": {}"#, false),
+        ("a standing role where one was made", r#""readOnly": true"#, r#""readOnly": true, "memberOf": ["a"]"#, false),
+    ] {
+        assert_eq!(capability(now).covers(&capability(held)), covered, "{name}");
+    }
+}
+
+#[test]
 fn recording_is_required_unless_a_capability_says_otherwise() {
     let cap = |recording: &str| {
         format!(r#"{{ "roles": ["analyst"], "databases": ["*"], "statements": ["read"]{recording} }}"#)

@@ -189,24 +189,27 @@ impl Roles {
         format!("made by sallyport {} for as long as its caller has sessions", self.0.gateway)
     }
 
-    /// Cleans up one role, unless sessions have it.
+    /// The turn to change a role on its server; whoever wants a place as well asks for that afterwards.
+    fn turn(&self, key: &Key) -> Arc<Lock<()>> {
+        Arc::clone(&self.0.slots.lock().entry(key.clone()).or_default().lock)
+    }
+
+    fn has_sessions(&self, key: &Key) -> bool {
+        self.0.slots.lock().get(key).is_some_and(|slot| !slot.sessions.is_empty())
+    }
+
+    /// Cleans up one role whose turn the caller has, unless sessions have it.
     async fn clean(&self, admin: &mut Admin, key: &Key) -> Result<Fate, String> {
-        let lock = Arc::clone(&self.0.slots.lock().entry(key.clone()).or_default().lock);
-        let turn = lock.lock_owned().await;
-        if self.0.slots.lock().get(key).is_some_and(|slot| !slot.sessions.is_empty()) {
+        if self.has_sessions(key) {
             return Ok(Fate::InUse);
         }
         let cleaned = clean::clean(&mut admin.client, &key.role, &self.mark()).await;
-        let fate = match &cleaned {
-            Ok(Fate::Dropped | Fate::Foreign | Fate::Disabled(_)) => self.strike(key).await,
-            _ => Ok(()),
-        };
-        drop(turn);
-        self.forget_slot(key);
-        let cleaned = cleaned.map_err(|error| error.to_string())?;
-        fate?;
-        tell(key, &cleaned);
-        Ok(cleaned)
+        let fate = cleaned.map_err(|error| error.to_string())?;
+        if let Fate::Dropped | Fate::Foreign | Fate::Disabled(_) = fate {
+            self.strike(key).await?;
+        }
+        tell(key, &fate);
+        Ok(fate)
     }
 
     async fn strike(&self, key: &Key) -> Result<(), String> {
@@ -282,6 +285,10 @@ impl Lease {
         let (roles, key, target) = (self.roles.clone(), self.key.clone(), Arc::clone(&self.target));
         let process = self.leave();
         let cleaning = async {
+            let _turn = roles.turn(&key).lock_owned().await;
+            if process.is_none() && roles.has_sessions(&key) {
+                return Ok(Fate::InUse);
+            }
             let _place = roles.place(&key.target).await.map_err(|failure| failure.to_string())?;
             let mut admin = roles.undoer(&target).await.map_err(|failure| failure.to_string())?;
             if let Some(process) = process {
@@ -291,6 +298,7 @@ impl Lease {
             roles.clean(&mut admin, &key).await
         };
         let cleaned = timeout(CLEANING, cleaning).await.unwrap_or_else(|_| Err("it took too long".to_owned()));
+        roles.forget_slot(&key);
         if let Err(why) = &cleaned {
             debug!(target = %key.target, role = %key.role, %why, "a role is left to the sweep");
             roles.0.undone.notify_one();

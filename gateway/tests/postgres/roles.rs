@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
+use sallyport::failure::Ending;
+use sallyport::state::SessionFilter;
+
 use super::Stand;
 use super::stand::{failed, ok};
 
@@ -121,16 +124,18 @@ async fn sessions_with_the_same_groups_share_a_role_and_others_do_not() {
     assert_eq!(there.len(), 2, "{there:?}");
     assert!(there.iter().any(|one| one.ends_with(" in readers")), "{there:?}");
     assert!(there.iter().any(|one| one.ends_with(" in readers,writers")), "nobody may log in any more: {there:?}");
-    first.kill().await.unwrap();
+    let filter = SessionFilter { outcome: Some("live".to_owned()), ..SessionFilter::default() };
+    let live = stand.middle.runner.state.sessions(&filter).await.unwrap();
+    assert!(stand.middle.runner.live.end(live.last().unwrap().id, Ending::killed(None)));
+    first.wait().await.unwrap();
     let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600) /* one */'";
     until("what the first one ran is stopped", || stand.cluster.sql(left) == "0").await;
     let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600) /* two */' AND state = 'active'";
     assert_eq!((made(&stand), stand.cluster.sql(left).as_str()), (there, "1"));
-    second.kill().await.unwrap();
-    until("only the third is there", || made(&stand).len() == 1).await;
-    third.kill().await.unwrap();
+    stand.middle.runner.live.end_all(&Ending::Shutdown);
+    second.wait().await.unwrap();
+    third.wait().await.unwrap();
     gone(&stand).await;
-    assert_eq!(stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600) /*%'"), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +145,7 @@ async fn a_role_that_owns_something_is_disabled_and_is_the_same_the_next_time() 
     until("it is in no group", || made(&stand).iter().all(|one| one.ends_with(" in -"))).await;
     struck(&stand).await;
     assert_eq!(made(&stand).len(), 1);
-    stand.recorded("\"fate\":\"disabled: owner of table hers\"").await;
+    stand.recorded("\"fate\":\"disabled: owner of table public.hers\"").await;
     let denied = failed(stand.psql(&stand.url("both", ""), &["SELECT n FROM hers"])).await;
     assert!(denied.contains("permission denied for table hers"), "other groups, another role: {denied}");
     // Whoever was given more meanwhile has it no longer.

@@ -24,6 +24,7 @@ impl Roles {
     pub(in super::super) async fn sweep(self, target: impl Fn(&str) -> Option<Arc<Target>>) {
         let mut again: HashMap<String, Again> = HashMap::new();
         loop {
+            self.0.slots.lock().retain(|_, slot| !slot.sessions.is_empty() || Arc::strong_count(&slot.lock) > 1);
             let noted = match self.0.ledger.noted().await {
                 Ok(noted) => noted,
                 Err(error) => {
@@ -76,7 +77,12 @@ impl Roles {
             let (mut failed, mut settled) = (None, true);
             for one in idle {
                 let key = Key { target: one.target.clone(), role: one.role.clone() };
-                match self.clean(&mut admin, &key).await {
+                // Somebody who has it this moment makes it, or cleans it up.
+                let Ok(turn) = self.turn(&key).try_lock_owned() else { continue };
+                let cleaned = self.clean(&mut admin, &key).await;
+                drop(turn);
+                self.forget_slot(&key);
+                match cleaned {
                     // Whoever was about to make it may be a crash away: it is looked for once more.
                     Ok(Fate::Absent) if self.is_young(&one) => settled = false,
                     Ok(Fate::Absent) => self.strike(&key).await?,
