@@ -26,4 +26,5 @@ pub mod ssh;
 pub mod state;
 pub mod target;
 pub mod wgquick;
+pub mod workers;
 pub mod world;

@@ -30,6 +30,7 @@ use crate::failure::Ending;
 use crate::session::{Inside, Live, Runner};
 use crate::state::{Folder, Keys, Lock, State};
 use crate::target::Protocol;
+use crate::workers::Workers;
 use crate::{dns, postgres, ssh};
 
 pub(crate) use keeper::Stored;
@@ -49,6 +50,7 @@ struct Gateway {
     databases: Arc<postgres::Broker>,
     resolver: dns::Resolver,
     addresses: [IpAddr; 2],
+    workers: Workers,
 }
 
 /// Runs the gateway until it is told to stop (SIGINT or SIGTERM). The policy file is read anew whenever it was edited, and
@@ -97,6 +99,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
         resolver: dns::Resolver::new(zones, &config.dns.forward),
         addresses: [v4.into(), v6.into()],
+        workers: Workers::start().context("the gateway could not start its threads")?,
     });
     let keeper = Keeper { config, state: state.clone(), tailnet, live, clock, world, zone, admitted };
     let callers = door::Callers { arrivals, inner };

@@ -21,8 +21,8 @@ use crate::{
 const SYNC_AFTER: Duration = Duration::from_millis(600);
 /// Up to so many bytes are taken in on the spot.
 const ON_THE_SPOT: usize = 16 << 10;
-/// While a sync is due and nobody looks on, what is recorded meanwhile waits for it, up to so many bytes: half of the queue, so that the
-/// session fills the other half while this one is written.
+/// While a sync is due and nobody looks on, what is recorded meanwhile waits for it, up to so many bytes: half of the queue,
+/// so that the session fills the other half while this one is written.
 const BATCH: usize = QUEUE_BYTES / 2;
 
 pub(crate) struct Driver {

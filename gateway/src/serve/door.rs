@@ -1,7 +1,7 @@
 //! Takes each connection that arrives on the tailnet to the broker of its port.
 //!
-//! Accepting never waits: every connection has a task of its own and a deadline for its greeting, and nobody holds more than
-//! a share of the places.
+//! Accepting never waits: every connection has a task of its own on one of the workers and a deadline for its greeting, and
+//! nobody holds more than a share of the places.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use sallyport_recorder::SessionId;
 use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, PublicKey, Stream, Verdict};
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Gateway;
 use crate::failure::Failure;
@@ -77,17 +77,25 @@ pub(super) async fn attend(gateway: Arc<Gateway>, mut callers: Callers) {
             verdict(call.flow.as_ref(), Verdict::Denied { reason: "too many connections at the same time".into() });
             continue;
         };
-        let gateway = Arc::clone(&gateway);
-        tokio::spawn(async move {
+        let Call { origin, stream, flow } = call;
+        let carried = Arc::clone(&gateway);
+        let carry = move |stream| async move {
             let _place = place;
-            let port = call.origin.destination().port();
-            match (Protocol::of_port(port), port) {
-                (Some(Protocol::Ssh), _) => ssh(&gateway, call).await,
-                (Some(Protocol::Postgres), _) => postgres(&gateway, call).await,
-                (None, dns::PORT) => resolve(&gateway, call).await,
-                _ => verdict(call.flow.as_ref(), Verdict::Denied { reason: "no broker for this port".into() }),
-            }
-        });
+            serve(&carried, Call { origin, stream, flow }).await;
+        };
+        if let Err(error) = gateway.workers.carry(stream, carry) {
+            warn!(%error, "a connection could not be taken");
+        }
+    }
+}
+
+async fn serve(gateway: &Gateway, call: Call) {
+    let port = call.origin.destination().port();
+    match (Protocol::of_port(port), port) {
+        (Some(Protocol::Ssh), _) => ssh(gateway, call).await,
+        (Some(Protocol::Postgres), _) => postgres(gateway, call).await,
+        (None, dns::PORT) => resolve(gateway, call).await,
+        _ => verdict(call.flow.as_ref(), Verdict::Denied { reason: "no broker for this port".into() }),
     }
 }
 

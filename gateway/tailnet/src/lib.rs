@@ -30,5 +30,5 @@ pub use error::Error;
 pub use flow::{FLOW_QUEUE, FlowEvent, FlowHandle, FlowRecord, FlowRecords, Protocol, Verdict};
 pub use keys::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 pub use memory::{Memory, MemoryDialer, MemoryListener, MemoryStream};
-pub use stream::Stream;
+pub use stream::{DetachedStream, Stream};
 pub use tailnet::{ARRIVAL_QUEUE, Arrival, Arrivals, Tailnet};

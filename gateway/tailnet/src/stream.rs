@@ -28,6 +28,41 @@ impl Stream {
         let (one, other) = tokio::io::duplex(size);
         (Self::Inner(one), Self::Inner(other))
     }
+
+    /// Takes the connection away from the runtime that it was made on. To be called there.
+    ///
+    /// # Errors
+    /// When the runtime does not let go of it.
+    pub fn detach(self) -> io::Result<DetachedStream> {
+        Ok(DetachedStream(match self {
+            Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
+            pipe => Detached::Pipe(pipe),
+        }))
+    }
+}
+
+/// A connection that no runtime watches, on its way from one runtime to another.
+#[derive(Debug)]
+pub struct DetachedStream(Detached);
+
+#[derive(Debug)]
+enum Detached {
+    Tcp(std::net::TcpStream),
+    /// No runtime watches pipes.
+    Pipe(Stream),
+}
+
+impl DetachedStream {
+    /// Gives it to the runtime that this is called on.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self.0 {
+            Detached::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Detached::Pipe(stream) => stream,
+        })
+    }
 }
 
 impl AsyncRead for Stream {

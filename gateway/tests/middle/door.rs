@@ -7,6 +7,7 @@ use sallyport::identity::Device;
 use sallyport::session::{self, Runner};
 use sallyport::ssh::{self, Vault};
 use sallyport::target::Target;
+use sallyport::workers::Workers;
 use sallyport_recorder::SessionId;
 use sallyport_tailnet::Stream;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ pub(crate) struct Door {
     device: Device,
     target: Target,
     calls: Calls,
+    workers: Workers,
 }
 
 impl Door {
@@ -31,6 +33,7 @@ impl Door {
             device: middle.device.clone(),
             target: middle.target.clone(),
             calls,
+            workers: Workers::start().unwrap(),
         }
     }
 
@@ -42,8 +45,8 @@ impl Door {
             let source = self.device.addresses[0];
             let origin = self.calls.origin(self.device.key, source, (self.target.addresses[0], 22).into()).await;
             let (runner, vault) = (Arc::clone(&self.runner), Arc::clone(&self.vault));
-            tokio::spawn(async move {
-                let Ok(greeting) = ssh::Greeting::read(Stream::Tcp(stream)).await else { return };
+            let carry = move |stream: Stream| async move {
+                let Ok(greeting) = ssh::Greeting::read(stream).await else { return };
                 match runner.access.approach(&origin) {
                     Ok(approach) => {
                         let id = SessionId::new(Clock::system().now());
@@ -51,7 +54,8 @@ impl Door {
                     }
                     Err(refusal) => ssh::decline(greeting, &vault, refusal.target.as_deref(), &refusal.failure).await,
                 }
-            });
+            };
+            self.workers.carry(Stream::Tcp(stream), carry).unwrap();
         }
     }
 }
