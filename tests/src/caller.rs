@@ -158,7 +158,7 @@ impl Caller {
     pub fn wg_show(&self, field: &str) -> String {
         let mut command = self.wg("show");
         command.arg(field);
-        run(command, b"").ok().trim().rsplit('\t').next().unwrap_or_default().to_owned()
+        run(command, b"").ok().trim().split_once('\t').map(|(_, fields)| fields.to_owned()).unwrap_or_default()
     }
 
     /// A stock client of OpenSSH: no key, no agent, no questions; hosts are known by the certificate authority alone.

@@ -19,7 +19,7 @@ const FLOW_BATCH: usize = 512;
 /// Flow records that are kept; older ones go.
 const FLOWS_KEPT: u32 = 1_000_000;
 /// How often endpoints are looked at.
-const ENDPOINT_INTERVAL: Duration = Duration::from_secs(5);
+const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes flow records down until the data plane stops.
 pub(super) async fn keep_flows(mut flows: FlowRecords, state: State, clock: Clock) {
