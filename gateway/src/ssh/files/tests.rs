@@ -275,6 +275,7 @@ fn broken_packets_close_the_channel() {
         ("an answer to nothing", status(5, 0, "")),
         ("data for an open", message(103, 1, &[Text("x")])),
         ("a handle twice", [handle(1, "h"), handle(2, "h")].concat()),
+        ("a long handle", handle(1, &"h".repeat(257))),
         ("no answer's type", packet(17, &[0, 0, 0, 1])),
         ("data beyond its packet", packet(103, &[0, 0, 0, 3, 0, 0, 0, 9, 1])),
     ] {
@@ -283,6 +284,14 @@ fn broken_packets_close_the_channel() {
         let broken = channel.transfer.target_sent(Duration::ZERO, &mut Bytes::from(bytes)).broken.unwrap();
         assert!(broken.to_string().starts_with("the target broke the protocol"), "{name}: {broken}");
     }
+}
+
+#[test]
+fn a_handle_may_be_as_long_as_the_draft_lets_it_be() {
+    let mut channel = Channel::sftp(true, true);
+    let long = "h".repeat(256);
+    channel.ask(&open(1, "/a", 1), &handle(1, &long));
+    channel.ask(&read(2, &long), &message(103, 2, &[Text("x")]));
 }
 
 #[test]

@@ -241,7 +241,7 @@ pub(super) fn request_head(begun: &[u8]) -> Result<usize, Broken> {
     let Some(length) = begun.get(fixed - LENGTH..fixed).and_then(<[u8]>::first_chunk) else { return Ok(fixed) };
     let handle = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if handle > MAX_HANDLE {
-        return Err(Broken::client("a handle of more than 256 bytes"));
+        return Err(Broken::client(LONG_HANDLE));
     }
     let head = fixed + handle + OFFSET + LENGTH;
     if head <= whole { Ok(head) } else { Err(Broken::client("a request to write that ends early")) }
@@ -251,8 +251,10 @@ pub(super) fn request_head(begun: &[u8]) -> Result<usize, Broken> {
 pub(super) fn answer_head(begun: &[u8]) -> Result<usize, Broken> {
     let Some((kind, whole)) = measured(begun).map_err(Broken::target)? else { return Ok(LENGTH + 1) };
     let head = match kind {
-        VERSION_REPLY | STATUS | HANDLE if whole <= MAX_HELD => whole,
-        VERSION_REPLY | STATUS | HANDLE => return Err(Broken::target(too_long(whole))),
+        HANDLE if whole <= LENGTH + 1 + ID + LENGTH + MAX_HANDLE => whole,
+        HANDLE => return Err(Broken::target(LONG_HANDLE)),
+        VERSION_REPLY | STATUS if whole <= MAX_HELD => whole,
+        VERSION_REPLY | STATUS => return Err(Broken::target(too_long(whole))),
         DATA => LENGTH + 1 + ID + LENGTH,
         _ => LENGTH + 1 + ID,
     };
@@ -379,8 +381,9 @@ const LOOKS: [&str; 6] = [
 
 const ID: usize = 4;
 const OFFSET: usize = 8;
-/// Longest handle, in bytes (section 6.3 of the draft).
+/// Longest handle, in bytes ("MUST NOT be longer", says the draft); those of all open files are kept.
 const MAX_HANDLE: usize = 256;
+const LONG_HANDLE: &str = "a handle of more than 256 bytes";
 /// Longest packet that is held to be judged, in bytes: OpenSSH's SFTP_MAX_MSG_LENGTH, with the length's own field.
 const MAX_HELD: usize = 256 * 1024 + LENGTH;
 /// Longest packet of all, in bytes: those with a file's content pass by. OpenSSH takes 256 kB, others up to 16 MB.
