@@ -152,6 +152,17 @@ impl Stand {
             panic!("{text} is not in {}", self.timelines().await);
         }
     }
+
+    /// Waits until the recordings hold exactly `wanted` of what channels had on `stream`.
+    async fn keeps(&self, stream: &str, wanted: &str) {
+        let find = format!("find {} -name 'channel-*.{stream}.zst' | xargs -r zstd -dcq", self.path("recordings"));
+        let waiting = async {
+            while text(&Command::new("sh").args(["-c", &find]).output().await.unwrap().stdout) != wanted {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), waiting).await.unwrap_or_else(|_| panic!("{stream} is not {wanted:?}"));
+    }
 }
 
 impl Drop for Stand {

@@ -14,7 +14,7 @@ pub(super) enum Reel {
     Terminal(Terminal),
     /// A command's, byte for byte.
     Command { stdout: Output, stderr: Output },
-    /// File transfers are counted, and sessions that the policy does not record.
+    /// That of sessions that the policy does not record.
     Nothing,
 }
 
@@ -26,7 +26,7 @@ impl Reel {
         Ok(terminal.map_or(Self::Nothing, Self::Terminal))
     }
 
-    /// For a command on `channel`.
+    /// For what comes on `channel` without a terminal; of a stream that stays empty nothing is kept.
     pub(super) async fn command(session: &Session, channel: u32) -> Result<Self, Failure> {
         let Some(recording) = recorded(session) else { return Ok(Self::Nothing) };
         let stdout = tolerate(session, recording.output(channel, OutputStream::Stdout).await)?;

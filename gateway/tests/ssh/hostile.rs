@@ -16,6 +16,7 @@ use super::*;
 type Report = Vec<(Kind, bool)>;
 
 /// Lets everybody in, and opens every kind of channel as soon as a program is asked for.
+#[derive(Clone)]
 struct Hostile {
     reports: mpsc::Sender<Report>,
 }
@@ -83,29 +84,34 @@ async fn open(handle: &server::Handle, kind: Kind) -> Option<bool> {
 /// What callers ask the target to listen on; nobody does, really.
 const PORT: u32 = 8123;
 
-async fn stand() -> (Stand, mpsc::Receiver<Report>) {
+/// A stand whose target is this one.
+async fn stand<T: server::Handler<Error = Error> + Clone + Send + 'static>(target: T) -> Stand {
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let public = key.public_key().to_openssh().unwrap();
     let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (reports, reported) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (config, reports) = (Arc::clone(&config), reports.clone());
+            let (config, target) = (Arc::clone(&config), target.clone());
             tokio::spawn(async move {
-                if let Ok(running) = server::run_stream(config, stream, Hostile { reports }).await {
+                if let Ok(running) = server::run_stream(config, stream, target).await {
                     let _ = running.await;
                 }
             });
         }
     });
-    (Stand::build(FORWARDING, Some(&public), Some(port)).await, reported)
+    Stand::build(FORWARDING, Some(&public), Some(port)).await
+}
+
+async fn opening() -> (Stand, mpsc::Receiver<Report>) {
+    let (reports, reported) = mpsc::channel(8);
+    (stand(Hostile { reports }).await, reported)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_opens_nothing_that_nobody_asked_for() {
-    let (stand, mut reports) = stand().await;
+    let (stand, mut reports) = opening().await;
     let output = stand.run("ssh", &["web1", "true"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report = reports.recv().await.unwrap();
@@ -119,7 +125,7 @@ async fn a_target_opens_nothing_that_nobody_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_forward_belongs_to_the_session_that_made_it() {
-    let (stand, mut reports) = stand().await;
+    let (stand, mut reports) = opening().await;
     let forward = format!("{PORT}:localhost:1");
     let _listening = stand.client("ssh", &["-N", "-R", &forward, "web1"]).spawn().unwrap();
     stand.recorded(&format!(r#""type":"listener_opened","kind":"remote","address":"localhost:{PORT}""#)).await;
@@ -132,4 +138,55 @@ async fn a_remote_forward_belongs_to_the_session_that_made_it() {
     let output = stand.run("ssh", &["-R", &forward, "web1", "true"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     stand.recorded(&format!(r#""kind":"remote","address":"localhost:{PORT}","why":"the client: "#)).await;
+}
+
+/// Lets everybody in, says this before a program is asked for, and then speaks on the stream of errors.
+#[derive(Clone)]
+struct Talkative(&'static str);
+
+impl server::Handler for Talkative {
+    type Error = Error;
+
+    async fn auth_openssh_certificate(&mut self, _: &str, _: &russh::keys::Certificate) -> Result<Auth, Error> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open(
+        &mut self,
+        _: ChannelType,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut server::Session,
+    ) -> Result<(), Error> {
+        reply.accept().await;
+        let early = self.0;
+        tokio::spawn(async move {
+            let (mut read, write) = channel.split();
+            write.data_bytes(early).await.unwrap();
+            write.extended_data_bytes(1, "early\n").await.unwrap();
+            let runs = |message: &ChannelMsg| {
+                matches!(message, ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. })
+            };
+            while !read.wait().await.is_none_or(|message| runs(&message)) {}
+            write.reply(true).await.unwrap();
+            write.extended_data_bytes(1, "late\n").await.unwrap();
+            write.exit_status(0).await.unwrap();
+            write.close().await.unwrap();
+        });
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_target_says_is_recorded() {
+    for (arguments, early) in
+        [(&["web1", "true"][..], "too early\n"), (&["-s", "web1", "sftp"], ""), (&["web1", "scp -t /tmp"], "")]
+    {
+        let stand = stand(Talkative(early)).await;
+        let output = stand.run("ssh", arguments).await;
+        assert_eq!((text(&output.stdout), text(&output.stderr)), (early.into(), "early\nlate\n".into()));
+        for (stream, wanted) in [("stdout", early), ("stderr", "early\nlate\n")] {
+            stand.keeps(stream, wanted).await;
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! message is taken, so the order of data, exit status, EOF and close is the sender's. A pump that waits, for the peer's
 //! window or for the recorder, opens no new window behind it: a slow reader slows down its own writer, and nobody else.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::ssh::answers::Answers;
 use crate::ssh::files::Broken;
 use crate::ssh::observe;
+use crate::ssh::record::Reel;
 
 pub(super) type ToClient = ChannelWriteHalf<server::Msg>;
 pub(super) type ToTarget = ChannelWriteHalf<client::Msg>;
@@ -30,6 +32,8 @@ pub(super) struct Passage<'a> {
     /// The terminal that was asked for, and the number of its recording.
     pub(super) terminal: OnceCell<(u32, TerminalHeader)>,
     pub(super) program: OnceCell<Program>,
+    /// The record of what comes without a terminal, from the first program or byte on.
+    reel: OnceCell<Arc<Reel>>,
     pub(super) answers: Answers,
     deaf: CancellationToken,
     pub(super) to_client: ToClient,
@@ -60,6 +64,7 @@ impl<'a> Passage<'a> {
             number,
             terminal: OnceCell::new(),
             program: OnceCell::new(),
+            reel: OnceCell::new(),
             answers: Answers::default(),
             deaf: CancellationToken::new(),
             to_client,
@@ -279,8 +284,16 @@ impl<'a> Passage<'a> {
         match (self.program.get(), ext) {
             (Some(program), None) => program.stdout(session, data).await,
             (Some(program), Some(_)) => program.stderr(session, data).await,
-            (None, _) => Ok(Onward::of(std::mem::take(data))),
+            // No sshd speaks before a program runs. What a target says then is its channel's output all the same.
+            (None, None) => Program::new(self.reel().await?).stdout(session, data).await,
+            (None, Some(_)) => Program::new(self.reel().await?).stderr(session, data).await,
         }
+    }
+
+    /// The record of what this channel carries without a terminal.
+    pub(super) async fn reel(&self) -> Result<Arc<Reel>, Failure> {
+        let made = || async { Reel::command(&self.shared.session, self.number).await.map(Arc::new) };
+        self.reel.get_or_try_init(made).await.map(Arc::clone)
     }
 
     /// Sends data to a client for as long as it takes any: one that closed its end opens no window again.

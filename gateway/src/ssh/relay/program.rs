@@ -3,6 +3,8 @@
 //! Both pumps hand every piece of a program's streams to this file before it goes any further, and send on what they get
 //! back. Where the streams are a protocol of file transfer, parts of them may not pass, wait, or be answered from here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sallyport_recorder::Event;
@@ -16,7 +18,7 @@ use crate::ssh::record::Reel;
 
 /// What runs on one channel.
 pub(super) struct Program {
-    reel: Reel,
+    reel: Arc<Reel>,
     files: Option<Files>,
 }
 
@@ -41,19 +43,20 @@ pub(super) struct Onward {
 
 impl Program {
     /// A program whose output goes to `reel`.
-    pub(super) fn new(reel: Reel) -> Self {
+    pub(super) fn new(reel: Arc<Reel>) -> Self {
         Self { reel, files: None }
     }
 
-    /// A program whose streams are a file transfer: what is written down is the files, and not the streams.
-    pub(super) fn files(transfer: Transfer) -> Self {
+    /// A program whose streams are a file transfer: of its input and output the files are written down. Its errors are no
+    /// part of that protocol, and go to `reel` like any other program's.
+    pub(super) fn files(transfer: Transfer, reel: Arc<Reel>) -> Self {
         let files = Files {
             transfer: Mutex::new(transfer),
             began: Instant::now(),
             downward: Notify::new(),
             upward: Notify::new(),
         };
-        Self { reel: Reel::Nothing, files: Some(files) }
+        Self { reel, files: Some(files) }
     }
 
     /// A piece of what the client sends to the program's input; gives what goes on to the target. What is left of it has to

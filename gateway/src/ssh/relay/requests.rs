@@ -1,5 +1,6 @@
 //! The requests of one channel: each is judged, recorded, and passed on or refused, in the order in which it came.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use russh::ChannelMsg;
@@ -106,7 +107,8 @@ impl Passage<'_> {
             ChannelMsg::RequestShell { .. } => None,
             ChannelMsg::Exec { command, .. } => match self.scp(message) {
                 Some(scp) => {
-                    let _ = self.program.set(Program::files(Transfer::scp(self.number, scp)));
+                    let program = Program::files(Transfer::scp(self.number, scp), self.reel().await?);
+                    let _ = self.program.set(program);
                     return Ok(());
                 }
                 None => Some(command.as_slice()),
@@ -114,11 +116,12 @@ impl Passage<'_> {
             ChannelMsg::RequestSubsystem { name, .. } if name == authorize::SFTP => {
                 session.record(Event::SftpOpened { channel: self.number }).await?;
                 let rule = FileRule::of(&self.shared.permit);
-                let _ = self.program.set(Program::files(Transfer::sftp(self.number, rule)));
+                let program = Program::files(Transfer::sftp(self.number, rule), self.reel().await?);
+                let _ = self.program.set(program);
                 return Ok(());
             }
             ChannelMsg::RequestSubsystem { .. } => {
-                let _ = self.program.set(Program::new(Reel::command(session, self.number).await?));
+                let _ = self.program.set(Program::new(self.reel().await?));
                 return Ok(());
             }
             ChannelMsg::WindowChange { col_width, row_height, .. } => {
@@ -134,9 +137,9 @@ impl Passage<'_> {
         let reel = match (self.terminal.get(), command) {
             (Some((number, header)), command) => {
                 let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
-                Reel::terminal(session, *number, header).await?
+                Arc::new(Reel::terminal(session, *number, header).await?)
             }
-            (None, _) => Reel::command(session, self.number).await?,
+            (None, _) => self.reel().await?,
         };
         let _ = self.program.set(Program::new(reel));
         Ok(())
