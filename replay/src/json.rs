@@ -16,21 +16,38 @@ pub fn write(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Harmless)).map_err(io::Error::from)
 }
 
+/// Writes one value in indented lines, the last one's end included.
+///
+/// # Errors
+/// When the output cannot be written to, or the value has no JSON.
+pub fn write_pretty(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    // Lines end between values only: inside of them serde_json has escaped the character.
+    for line in serde_json::to_string_pretty(value)?.lines() {
+        escape(out, line)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
 struct Harmless;
 
 impl Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmless::character(*c) != *c) {
-            let (before, after) = rest.split_at(at);
-            out.write_all(before.as_bytes())?;
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            rest = after.strip_prefix(c).unwrap_or_default();
-        }
-        out.write_all(rest.as_bytes())
+        escape(out, fragment)
     }
+}
+
+fn escape<W: ?Sized + Write>(out: &mut W, text: &str) -> io::Result<()> {
+    let mut rest = text;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmless::character(*c) != *c) {
+        let (before, after) = rest.split_at(at);
+        out.write_all(before.as_bytes())?;
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}")?;
+        }
+        rest = after.strip_prefix(c).unwrap_or_default();
+    }
+    out.write_all(rest.as_bytes())
 }
 
 #[cfg(test)]
@@ -45,5 +62,15 @@ mod tests {
         let json = String::from_utf8(json).unwrap();
         assert_eq!(json, r#""a\u009b2J\u007f\u202e\udb40\udc41\u001b[0m\"\\ 日\n""#);
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn escapes_as_much_in_several_lines() {
+        let value = serde_json::json!({ "k\u{9b}": ["a\u{202e}\n", 1] });
+        let mut json = Vec::new();
+        write_pretty(&mut json, &value).unwrap();
+        let json = String::from_utf8(json).unwrap();
+        assert_eq!(json, "{\n  \"k\\u009b\": [\n    \"a\\u202e\\n\",\n    1\n  ]\n}\n");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
     }
 }

@@ -1,11 +1,12 @@
 //! What a command says, to a person or to a program.
 //!
 //! Names, reasons and commands come from other people. On their way to a terminal, control characters are taken out, so
-//! that nobody's session can rewrite somebody else's screen; JSON escapes them by itself.
+//! that nobody's session can rewrite somebody else's screen; in JSON they are escaped.
 
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use sallyport_replay::json;
 use serde::Serialize;
 
 /// Standard output and standard error, or what stands for them in a test.
@@ -63,9 +64,7 @@ impl Out {
     /// # Errors
     /// When it cannot be written.
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string_pretty(value)?;
-        text.push('\n');
-        Ok(self.results.write_all(text.as_bytes())?)
+        Ok(json::write_pretty(&mut self.results, value)?)
     }
 
     /// A value for programs in a line of its own, written out at once.
@@ -73,9 +72,8 @@ impl Out {
     /// # Errors
     /// When it cannot be written.
     pub fn json_line(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
-        let mut text = serde_json::to_string(value)?;
-        text.push('\n');
-        self.results.write_all(text.as_bytes())?;
+        json::write(&mut self.results, value)?;
+        self.results.write_all(b"\n")?;
         Ok(self.results.flush()?)
     }
 
@@ -128,5 +126,27 @@ mod tests {
     fn takes_out_what_a_terminal_would_act_on() {
         assert_eq!(harmless("a\x1b[2Jb\u{9b}c\r\nd\te\u{202e}f"), "a[2Jbc\nd\tef");
         assert_eq!(one_line("a\nb\x07"), "a b");
+    }
+
+    #[test]
+    fn json_escapes_what_a_terminal_would_act_on() {
+        let written = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut out = Out::to(Written(std::sync::Arc::clone(&written)), io::sink());
+        out.json(&["a\u{9b}2J\u{7f}\u{202e}b"]).unwrap();
+        out.json_line(&"\u{9b}").unwrap();
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "[\n  \"a\\u009b2J\\u007f\\u202eb\"\n]\n\"\\u009b\"\n");
+    }
+
+    struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

@@ -152,6 +152,14 @@ async fn a_denied_account_leaves_the_earlier_permit_behind() {
 }
 
 #[tokio::test]
+async fn an_account_of_endless_length_is_denied_and_not_kept_whole() {
+    let mut stand = Stand::new().await;
+    let row = stand.run(|session| async move { session.authorize_ssh(&"ä".repeat(100_000)).map(|_permit| ()) }).await;
+    assert_eq!(outcome(&row), ("denied", "no account has a name of more than 256 characters"));
+    assert_eq!(row.account, Some("ä".repeat(256)));
+}
+
+#[tokio::test]
 async fn a_permitted_session_is_recorded_and_listed() {
     let mut stand = Stand::new().await;
     let row = stand

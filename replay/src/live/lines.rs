@@ -10,7 +10,7 @@ use super::{Left, Live, Seen, Word};
 use crate::moment::{Change, Moment, Stream};
 use crate::text::Lines;
 use crate::transcript::Transcript;
-use crate::{Failure, clock, export, harmless, player, reel};
+use crate::{Failure, clock, export, harmless, json, player, reel};
 
 /// Writes each thing that was recorded as a line of JSON, from the beginning on, and goes on until the session ends.
 ///
@@ -20,7 +20,10 @@ pub fn json(live: &mut Live, out: &mut impl Write, word: impl Fn() -> Word) -> R
     let started = live.manifest.header.started;
     each(live, word, out, |seen, out| match seen {
         Seen::Entry(entry) => export::json_line(started, entry, out),
-        Seen::Damage(damage) => Ok(writeln!(out, "{}", serde_json::json!({ "type": "damage", "why": damage }))?),
+        Seen::Damage(damage) => {
+            json::write(out, &serde_json::json!({ "type": "damage", "why": damage }))?;
+            Ok(out.write_all(b"\n")?)
+        }
     })
 }
 
@@ -32,7 +35,7 @@ pub fn text(live: &mut Live, out: &mut impl Write, word: impl Fn() -> Word) -> R
     let mut writer = Writer::default();
     let left = each(live, word, out, |seen, out| match seen {
         Seen::Entry(entry) => writer.write(reel::moment(entry), out),
-        Seen::Damage(damage) => Ok(writeln!(out, "{damage}")?),
+        Seen::Damage(damage) => Ok(writeln!(out, "{}", harmless::line(&damage))?),
     })?;
     writer.finish(out)?;
     out.flush()?;
