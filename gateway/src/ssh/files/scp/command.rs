@@ -69,9 +69,13 @@ struct Word {
     expands: bool,
 }
 
-/// The words of a line, as a POSIX shell would split it; None where it would do anything else than call one program with
-/// them (POSIX.1-2024, Shell Command Language, 2.2 and 2.3).
+/// The words of a line, as any shell would split it; None where some shell could do anything else than call one program with
+/// them (POSIX.1-2024, Shell Command Language, 2.2 and 2.3). An account's shell may as well be fish, cmd.exe or PowerShell,
+/// and what one of them takes for quoted another may not: so nothing that any shell obeys is taken, in quotes or not.
 fn words(line: &[u8]) -> Option<Vec<Word>> {
+    if line.iter().any(|byte| OPERATORS.contains(byte) || (byte.is_ascii_control() && *byte != b'\t')) {
+        return None;
+    }
     let mut words = Vec::new();
     let mut word: Option<Word> = None;
     let mut bytes = line.iter().copied();
@@ -80,14 +84,13 @@ fn words(line: &[u8]) -> Option<Vec<Word>> {
             words.extend(word.take());
             continue;
         }
-        if OPERATORS.contains(&byte) || byte.is_ascii_control() || (byte == b'#' && word.is_none()) {
+        if byte == b'#' && word.is_none() {
             return None;
         }
         let word = word.get_or_insert_default();
         match byte {
-            b'\'' => quoted(&mut bytes, &mut word.text, b'\'', |_| false)?,
-            b'"' => quoted(&mut bytes, &mut word.text, b'"', |byte| b"$`\\!".contains(&byte))?,
-            b'\\' => word.text.push(bytes.next().filter(|next| !next.is_ascii_control())?),
+            b'\'' | b'"' => quoted(&mut bytes, &mut word.text, byte)?,
+            b'\\' => word.text.push(bytes.next().filter(|next| *next == b' ')?),
             byte => {
                 word.expands |= PATTERNS.contains(&byte);
                 word.text.push(byte);
@@ -98,26 +101,20 @@ fn words(line: &[u8]) -> Option<Vec<Word>> {
     Some(words)
 }
 
-fn quoted(
-    bytes: &mut impl Iterator<Item = u8>,
-    word: &mut Vec<u8>,
-    end: u8,
-    means_more: impl Fn(u8) -> bool,
-) -> Option<()> {
+fn quoted(bytes: &mut impl Iterator<Item = u8>, word: &mut Vec<u8>, end: u8) -> Option<()> {
     for byte in bytes {
-        if byte == end {
-            return Some(());
+        match byte {
+            byte if byte == end => return Some(()),
+            // In single quotes fish obeys it too.
+            b'\\' => return None,
+            byte => word.push(byte),
         }
-        if means_more(byte) || byte.is_ascii_control() {
-            return None;
-        }
-        word.push(byte);
     }
     None
 }
 
-/// What a shell reads as the end of a command, as a substitution, or as the place of its input or output.
-const OPERATORS: &[u8] = b";&|<>()`$!\n\r\0";
+/// What a shell reads as the end of a command, as a substitution, or as the place of its input or output; `%` and `^` in cmd.exe.
+const OPERATORS: &[u8] = b";&|<>()`$!%^\n\r\0";
 /// What makes a word stand for others.
 const PATTERNS: &[u8] = b"*?[{";
 /// Where scp is; another program of that name could be anything.
@@ -136,7 +133,7 @@ mod tests {
             ("/usr/bin/scp -v -r -f file", Some((false, "file"))),
             ("scp -pt -- x", Some((true, "x"))),
             ("scp -p -r -d -t -- 'a b'", Some((true, "a b"))),
-            ("scp -f a\\ b 'c;d' \"e f\"", Some((false, "a b c;d e f"))),
+            ("scp -f a\\ b 'c d' \"e 'f\"", Some((false, "a b c d e 'f"))),
             ("scp -f ~/*.{txt,md}", Some((false, "~/*.{txt,md}"))),
             ("scp -f -- -t", Some((false, "-t"))),
             ("scp -f x -t", Some((false, "x -t"))),
@@ -167,6 +164,17 @@ mod tests {
             "scp -f $(reboot)",
             "scp -f `reboot`",
             "scp -f \"$(reboot)\"",
+            "scp -f 'x;reboot'",
+            "scp -f 'x&reboot'",
+            "scp -f \"x|reboot\"",
+            "scp -f 'x$(reboot)'",
+            "scp -f x\\;reboot",
+            "scp -f 'x\\' y",
+            "scp -f \"x\\y\"",
+            "scp -f x\\'y",
+            "scp -f x\\\\ y",
+            "scp -f %TEMP%",
+            "scp -f x^ y",
             "scp -f $HOME/x",
             "scp -f x\nreboot",
             "scp -f x\rreboot",
