@@ -72,24 +72,39 @@ impl Folder {
 /// Makes a folder that only its owner can look into, and its parents; refuses one that is there and open.
 pub(super) fn make_private(path: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(disk(path))?;
-    let metadata = fs::metadata(path).map_err(disk(path))?;
+    check_private(path, &fs::metadata(path).map_err(disk(path))?, "700")
+}
+
+/// Makes an empty file for a database that only its owner can read; refuses one that is there and open, and what SQLite has
+/// left beside it.
+pub(super) fn create_private(path: &Path) -> Result<(), StateError> {
+    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).to_owned();
+    let file = options.open(path).map_err(disk(path))?;
+    check_private(path, &file.metadata().map_err(disk(path))?, "600")?;
+    for suffix in ["-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        let beside = Path::new(&beside);
+        match fs::metadata(beside) {
+            Ok(metadata) => check_private(beside, &metadata, "600")?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(disk(beside)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what belongs to somebody else, or lets others in.
+fn check_private(path: &Path, metadata: &fs::Metadata, wanted: &'static str) -> Result<(), StateError> {
     let mode = metadata.mode() & 0o777;
     if metadata.uid() != geteuid().as_raw() {
         let other =
-            io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user: name a folder of your own");
+            io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user: name a place of your own");
         return Err(disk(path)(other));
     }
     match mode & 0o077 {
         0 => Ok(()),
-        _ => Err(StateError::Exposed { path: path.to_owned(), mode, wanted: "700" }),
-    }
-}
-
-/// Makes an empty file that only its owner can read, unless there is one.
-pub(super) fn create_private(path: &Path) -> Result<(), StateError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(disk(path)(error)),
-        _ => Ok(()),
+        _ => Err(StateError::Exposed { path: path.to_owned(), mode, wanted }),
     }
 }
 

@@ -316,6 +316,30 @@ async fn a_new_state_is_its_owners_alone() {
 }
 
 #[tokio::test]
+async fn an_open_database_and_one_of_another_user_are_refused() {
+    let World { state, config, place: _place } = world().await;
+    state.close().await;
+    let database = &config.state.database;
+    let chmod = |mode| std::fs::set_permissions(database, std::fs::Permissions::from_mode(mode)).unwrap();
+    chmod(0o640);
+    let error = State::open(&config).await.unwrap_err().to_string();
+    assert!(error.contains("mode 640") && error.contains("chmod 600"), "{error}");
+    chmod(0o600);
+    let log = database.with_extension("db-wal");
+    std::fs::write(&log, "").unwrap();
+    std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = State::open(&config).await.unwrap_err().to_string();
+    assert!(error.contains("-wal") && error.contains("chmod 600"), "{error}");
+    std::fs::remove_file(&log).unwrap();
+    State::open(&config).await.unwrap().close().await;
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(database, Some(65_534), None).is_ok() {
+        let error = State::open(&config).await.unwrap_err().to_string();
+        assert!(error.contains("belongs to another user"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_open_folder_and_open_keys_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("state");
