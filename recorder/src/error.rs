@@ -17,14 +17,6 @@ pub enum RecorderError {
     /// The recording was closed already.
     #[error("the recording is closed: nothing can be added to it")]
     Closed,
-    /// An event is longer than a segment may be.
-    #[error("an event of {length} bytes is longer than a recording can hold ({limit}): shorten it")]
-    TooLong {
-        /// Its length as JSON.
-        length: usize,
-        /// The longest.
-        limit: usize,
-    },
     /// The terminal's or channel's number is in use.
     #[error("{file} exists already in this recording: give each terminal and channel a number of its own")]
     Exists {

@@ -335,6 +335,13 @@ pub enum Event {
         /// What failed.
         why: String,
     },
+    /// Something happened whose event was longer than a recording takes.
+    TooLong {
+        /// How long it was as JSON, in bytes.
+        length: u64,
+        /// How its JSON begins: the type, and what comes first.
+        begins: String,
+    },
     /// The session ended. The last event of every recording that was closed or recovered.
     End {
         /// How.
@@ -384,6 +391,12 @@ impl FileResult {
 }
 
 impl Event {
+    /// What stands in the place of an event whose JSON is `line`.
+    pub(crate) fn too_long(line: &[u8]) -> Self {
+        let begins = String::from_utf8_lossy(line.get(..KEPT).unwrap_or(line)).into_owned();
+        Self::TooLong { length: line.len() as u64, begins }
+    }
+
     /// The words of a person in it, for a search: a command line, a statement and what was bound to it, an error.
     #[must_use]
     pub fn text(&self) -> String {
@@ -400,10 +413,14 @@ impl Event {
                 format!("{} {} {}", session.role, session.database, session.application_name)
             }
             Self::FunctionCall(call) => call.name.clone(),
+            Self::TooLong { begins, .. } => begins.clone(),
             _ => String::new(),
         }
     }
 }
+
+/// Bytes that are kept of an event that is too long.
+const KEPT: usize = 4096;
 
 fn is_zero(count: &u64) -> bool {
     *count == 0

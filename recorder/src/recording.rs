@@ -11,7 +11,7 @@ use crate::{
     queue::{Message, Queue},
 };
 
-/// Longest event as JSON.
+/// Longest event as JSON, in bytes; of a longer one its beginning is kept.
 pub const MAX_EVENT: usize = 2 << 20;
 
 /// A recording that is being written. Cheap to clone. When the last handle is dropped without [`Recording::close`], what
@@ -64,14 +64,15 @@ impl Recording {
         self.shared.id
     }
 
-    /// Records an event.
+    /// Records an event; in the place of one that is longer than [`MAX_EVENT`] an [`Event::TooLong`].
     ///
     /// # Errors
-    /// When the recorder has failed or is closed, or the event is longer than [`MAX_EVENT`].
+    /// When the recorder has failed or is closed.
     pub async fn event(&self, event: Event) -> Result<(), RecorderError> {
-        let line = serde_json::to_vec(&event).map_err(|error| RecorderError::disk("timeline", error))?;
+        let json = |event: &Event| serde_json::to_vec(event).map_err(|error| RecorderError::disk("timeline", error));
+        let mut line = json(&event)?;
         if line.len() > MAX_EVENT {
-            return Err(RecorderError::TooLong { length: line.len(), limit: MAX_EVENT });
+            line = json(&Event::too_long(&line))?;
         }
         self.shared.queue.push(Message::Event(line)).await
     }

@@ -65,6 +65,18 @@ async fn everything_comes_back_in_order() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_too_long_leaves_its_beginning() {
+    let world = World::new();
+    let (recording, folder) = world.record().await;
+    recording.event(Event::Exec { channel: 7, command: "\u{1}".repeat(500_000) }).await.unwrap();
+    recording.close(world.end()).await.unwrap();
+    let entries: Vec<_> = RecordingReader::open(&folder).unwrap().entries().map(|entry| entry.unwrap().item).collect();
+    let Some(Item::Event(Event::TooLong { length, begins })) = entries.get(1) else { panic!("{entries:?}") };
+    assert_eq!((*length, begins.len()), (3_000_000 + r#"{"type":"exec","channel":7,"command":""}"#.len() as u64, 4096));
+    assert!(begins.starts_with(r#"{"type":"exec","channel":7,"command":"\u0001"#), "{begins}");
+}
+
+#[tokio::test]
 async fn megabytes_of_every_kind_come_back() {
     let world = World::new();
     let (recording, folder) = world.record().await;

@@ -129,6 +129,7 @@ impl Summary {
             Event::Refused { .. }
             | Event::ForwardRefused { .. }
             | Event::StatementRefused { .. }
+            | Event::TooLong { .. }
             | Event::Gap { .. } => {
                 if self.incidents.len() < MOST {
                     self.incidents.push(Incident { at_ms, what: timeline::sentence(&event) });

@@ -19,6 +19,7 @@ pub fn sentence(event: &Event) -> String {
         Event::Gap { from_ms, to_ms, why } => {
             format!("GAP: nothing was recorded for {} ms: {why}", to_ms.saturating_sub(*from_ms))
         }
+        Event::TooLong { length, begins } => format!("TOO LONG to be recorded ({length} bytes): {begins}"),
         Event::Rekey { leg } => format!("new keys with the {leg}"),
         Event::End { outcome, reason } => format!("end: {}, {reason}", outcome.as_str()),
         Event::Refused { channel, what, why } => match channel {

@@ -187,12 +187,14 @@ fn judge(given: &Given<'_>, request: Request<'_>) -> Result<(), String> {
         Request::Subsystem(SFTP) => files.judge(FileUse::Look),
         Request::Subsystem(name) => {
             let listed = capability.subsystems.iter().any(|one| one == name);
-            listed.then_some(()).ok_or_else(|| missing(&format!("the subsystem {name:?}")))
+            listed.then_some(()).ok_or_else(|| missing(&format!("the subsystem \"{}\"", observe::name(name))))
         }
         Request::Environment { name, size, before } => {
             let fits = size <= MAX_VARIABLE && before < MAX_VARIABLES;
             let named = || accept_env.iter().any(|pattern| wildcard_matches(pattern, name));
-            (fits && named()).then_some(()).ok_or_else(|| missing(&format!("the environment variable {name:?}")))
+            (fits && named())
+                .then_some(())
+                .ok_or_else(|| missing(&format!("the environment variable \"{}\"", observe::name(name))))
         }
         Request::AgentForwarding => capability.agent.then_some(()).ok_or_else(|| missing("agent forwarding")),
         Request::X11Forwarding => capability.x11.then_some(()).ok_or_else(|| missing("X11 forwarding")),

@@ -9,7 +9,7 @@ use super::authorize::MAX_COMMAND;
 pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option<Event> {
     Some(match message {
         ChannelMsg::RequestPty { term, col_width, row_height, .. } => {
-            Event::Pty { channel, terminal, term: term.clone(), width: cells(*col_width), height: cells(*row_height) }
+            Event::Pty { channel, terminal, term: name(term), width: cells(*col_width), height: cells(*row_height) }
         }
         ChannelMsg::RequestShell { .. } => Event::Shell { channel },
         ChannelMsg::Exec { command, .. } => Event::Exec { channel, command: text(command) },
@@ -38,13 +38,13 @@ pub(super) fn refused(channel: u32, message: &ChannelMsg, why: String) -> Event 
         |kind: &str, why: String| Event::ForwardRefused { kind: kind.to_owned(), address: String::new(), why };
     let what = match message {
         ChannelMsg::SetEnv { variable_name, .. } => {
-            return Event::Environment { channel, name: variable_name.clone(), value: None, accepted: false };
+            return Event::Environment { channel, name: name(variable_name), value: None, accepted: false };
         }
         ChannelMsg::AgentForward { .. } => return forward("agent", why),
         ChannelMsg::RequestX11 { .. } => return forward("x11", why),
         ChannelMsg::RequestShell { .. } => "shell".to_owned(),
         ChannelMsg::Exec { command, .. } => format!("exec {}", text(command)),
-        ChannelMsg::RequestSubsystem { name, .. } => format!("subsystem {name}"),
+        ChannelMsg::RequestSubsystem { name: subsystem, .. } => format!("subsystem {}", name(subsystem)),
         ChannelMsg::Unknown { name: unknown, .. } => name(unknown),
         _ => "request".to_owned(),
     };
@@ -59,7 +59,7 @@ pub(super) fn ended(channel: u32, message: &ChannelMsg) -> Option<Event> {
             channel,
             signal: signal_name(signal),
             core_dumped: *core_dumped,
-            message: error_message.clone(),
+            message: name(error_message),
         }),
         _ => None,
     }
@@ -106,7 +106,7 @@ const MAX_NAME: usize = 256;
 
 fn signal_name(signal: &Sig) -> String {
     match signal {
-        Sig::Custom(name) => name.clone(),
+        Sig::Custom(custom) => name(custom),
         known => format!("{known:?}"),
     }
 }
@@ -121,6 +121,41 @@ mod tests {
             ChannelMsg::SetEnv { want_reply: false, variable_name: "TOKEN".into(), variable_value: "secret".into() };
         let event = refused(3, &message, "no".into());
         assert_eq!(event, Event::Environment { channel: 3, name: "TOKEN".into(), value: None, accepted: false });
+    }
+
+    /// JSON makes six characters of one, and a recorder takes events of two megabytes.
+    #[test]
+    fn names_are_kept_as_far_as_they_can_be_read() {
+        let long = "\u{1}".repeat(256 * 1024);
+        let (term, subsystem, terminal_modes) = (long.clone(), long.clone(), Vec::new());
+        let pty = ChannelMsg::RequestPty {
+            want_reply: true,
+            term,
+            col_width: 80,
+            row_height: 24,
+            pix_width: 0,
+            pix_height: 0,
+            terminal_modes,
+        };
+        let signal = ChannelMsg::Signal { signal: Sig::Custom(long.clone()) };
+        let failed = ChannelMsg::ExitSignal {
+            signal_name: Sig::Custom(long.clone()),
+            core_dumped: false,
+            error_message: long.clone(),
+            lang_tag: String::new(),
+        };
+        let variable = ChannelMsg::SetEnv { want_reply: false, variable_name: long, variable_value: String::new() };
+        let subsystem = ChannelMsg::RequestSubsystem { want_reply: true, name: subsystem };
+        for event in [
+            asked(0, 0, &pty).unwrap(),
+            asked(0, 0, &signal).unwrap(),
+            ended(0, &failed).unwrap(),
+            refused(0, &variable, String::new()),
+            refused(0, &subsystem, String::new()),
+        ] {
+            let size = serde_json::to_vec(&event).unwrap().len();
+            assert!(size < 8 * 1024, "{size} bytes of {:.60}", format!("{event:?}"));
+        }
     }
 
     #[test]

@@ -164,9 +164,8 @@ impl server::Handler for Talkative {
             let (mut read, write) = channel.split();
             write.data_bytes(early).await.unwrap();
             write.extended_data_bytes(1, "early\n").await.unwrap();
-            let runs = |message: &ChannelMsg| {
-                matches!(message, ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. })
-            };
+            let runs =
+                |message: &ChannelMsg| matches!(message, ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. });
             while !read.wait().await.is_none_or(|message| runs(&message)) {}
             write.reply(true).await.unwrap();
             write.extended_data_bytes(1, "late\n").await.unwrap();

@@ -70,7 +70,7 @@ impl Passage<'_> {
             let header = TerminalHeader {
                 width: observe::cells(*col_width),
                 height: observe::cells(*row_height),
-                term: term.clone(),
+                term: observe::name(term),
                 command: None,
                 requested: self.shared.permit.account().to_owned(),
                 account: self.shared.permit.account().to_owned(),
