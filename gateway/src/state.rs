@@ -10,6 +10,7 @@ mod flows;
 mod folder;
 mod health;
 mod keys;
+mod ledger;
 mod policies;
 mod roles;
 mod sessions;
@@ -34,6 +35,8 @@ pub use roles::{NotedRole, RoleLedger};
 pub use sessions::{Opened, SessionFilter, SessionRow};
 pub use targets::Known;
 
+use ledger::Ledger;
+
 use crate::addresses::{self, Half, Plan, Taken};
 use crate::config::Config;
 
@@ -41,6 +44,7 @@ use crate::config::Config;
 #[derive(Clone, Debug)]
 pub struct State {
     pool: SqlitePool,
+    ledger: Ledger,
     plan: Plan,
 }
 
@@ -122,7 +126,8 @@ impl State {
             Some(prefix) => prefix,
             None => kept_prefix6(&pool).await?,
         };
-        let state = Self { pool, plan: Plan::new(config.tailnet.prefix4, v6) };
+        let ledger = Ledger::start(pool.clone());
+        let state = Self { pool, ledger, plan: Plan::new(config.tailnet.prefix4, v6) };
         state.check_addresses().await?;
         Ok(state)
     }

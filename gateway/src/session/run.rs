@@ -21,7 +21,7 @@ use super::{Activity, Inside, Session, Standing, limits};
 use crate::access::{Access, Approach, Refusal};
 use crate::failure::{Ending, Failure};
 use crate::identity::{Origin, Owner};
-use crate::state::{Opened, State, StateError};
+use crate::state::{Opened, State};
 use crate::target::Protocol;
 
 /// How long a broker may take to say goodbye.
@@ -119,7 +119,8 @@ impl Runner {
         };
         let listed = async {
             self.state.session_opened(&row).await?;
-            self.state.session_ended(id, now, Outcome::Denied.as_str(), &refusal.failure.to_string()).await
+            let why = refusal.failure.to_string();
+            self.state.session_ended(id, now, (Outcome::Denied.as_str(), &why), None).await
         };
         if let Err(error) = listed.await {
             warn!(%error, "a refused connection could not be listed");
@@ -197,23 +198,10 @@ async fn seal(runner: &Runner, session: &Session, end: Ended) {
         %reason,
         "session ended"
     );
-    if let Err(error) = close_row(runner, session, at, end.outcome, &reason).await {
+    let end = (end.outcome.as_str(), reason.as_str());
+    if let Err(error) = runner.state.session_ended(session.id, at, end, session.asked()).await {
         warn!(session = %session.id, %error, "the session's end could not be listed");
     }
-}
-
-/// Writes the account and the end into the session's row.
-async fn close_row(
-    runner: &Runner,
-    session: &Session,
-    at: Timestamp,
-    outcome: Outcome,
-    reason: &str,
-) -> Result<(), StateError> {
-    if let Some((account, rule)) = session.asked() {
-        runner.state.session_asked(session.id, &account, rule.as_deref()).await?;
-    }
-    runner.state.session_ended(session.id, at, outcome.as_str(), reason).await
 }
 
 fn finished(result: Result<Result<(), Failure>, tokio::task::JoinError>) -> Ended {

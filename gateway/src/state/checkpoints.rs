@@ -11,7 +11,7 @@ impl State {
     /// # Errors
     /// When the database fails.
     pub async fn keep_checkpoint(&self, session: SessionId, head: &Checkpoint) -> Result<(), StateError> {
-        sqlx::query(
+        let note = sqlx::query(
             "INSERT INTO checkpoints (session, segments, hash, at) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (session) DO UPDATE SET segments = excluded.segments, hash = excluded.hash, at = excluded.at
              WHERE excluded.segments >= segments",
@@ -19,10 +19,8 @@ impl State {
         .bind(session.to_string())
         .bind(signed(head.segments))
         .bind(head.hash.to_string())
-        .bind(Timestamp::as_millisecond(head.at))
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .bind(Timestamp::as_millisecond(head.at));
+        self.ledger.keep(note).await
     }
 
     /// The newest head that was kept for a session.

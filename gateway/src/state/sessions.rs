@@ -91,40 +91,26 @@ impl State {
     /// # Errors
     /// When the database fails.
     pub async fn session_opened(&self, session: &Opened) -> Result<(), StateError> {
-        sqlx::query(
+        let session = session.clone();
+        let note = sqlx::query(
             "INSERT INTO sessions (id, protocol, caller, device, device_id, source, target, policy, recording, started)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
         .bind(session.id.to_string())
-        .bind(&session.protocol)
-        .bind(&session.caller)
-        .bind(&session.device)
+        .bind(session.protocol)
+        .bind(session.caller)
+        .bind(session.device)
         .bind(session.device_id)
-        .bind(&session.source)
-        .bind(&session.target)
-        .bind(&session.policy)
+        .bind(session.source)
+        .bind(session.target)
+        .bind(session.policy)
         .bind(session.recording.as_ref().map(|folder| folder.to_string_lossy().into_owned()))
-        .bind(session.started.as_millisecond())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .bind(session.started.as_millisecond());
+        self.ledger.keep(note).await
     }
 
-    /// Notes which account a session asked for, and the rule that permitted it, if one did.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn session_asked(&self, id: SessionId, account: &str, rule: Option<&str>) -> Result<(), StateError> {
-        sqlx::query("UPDATE sessions SET account = ?2, rule = ?3 WHERE id = ?1")
-            .bind(id.to_string())
-            .bind(account)
-            .bind(rule)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// Notes how a session ended. One that has ended stays as it is.
+    /// Notes how a session ended, and as which account it was: the one that it had `asked` for last, with the rule that
+    /// permitted it, if one did. One that has ended stays as it is.
     ///
     /// # Errors
     /// When the database fails.
@@ -132,17 +118,21 @@ impl State {
         &self,
         id: SessionId,
         at: Timestamp,
-        outcome: &str,
-        reason: &str,
+        (outcome, reason): (&str, &str),
+        asked: Option<(String, Option<String>)>,
     ) -> Result<(), StateError> {
-        sqlx::query("UPDATE sessions SET ended = ?2, outcome = ?3, reason = ?4 WHERE id = ?1 AND ended IS NULL")
-            .bind(id.to_string())
-            .bind(at.as_millisecond())
-            .bind(outcome)
-            .bind(reason)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let (account, rule) = asked.unzip();
+        let note = sqlx::query(
+            "UPDATE sessions SET ended = ?2, outcome = ?3, reason = ?4, account = ?5, rule = ?6
+             WHERE id = ?1 AND ended IS NULL",
+        )
+        .bind(id.to_string())
+        .bind(at.as_millisecond())
+        .bind(outcome.to_owned())
+        .bind(reason.to_owned())
+        .bind(account)
+        .bind(rule.flatten());
+        self.ledger.keep(note).await
     }
 
     /// At the gateway's start, when no session goes on: ends those that a crash left open. Says how many there were.

@@ -205,9 +205,9 @@ async fn sessions_are_found_by_what_is_asked() {
     for session in &sessions {
         state.session_opened(session).await.unwrap();
     }
-    state.session_asked(sessions[0].id, "ubuntu", Some("ssh[0]")).await.unwrap();
-    state.session_ended(sessions[0].id, at(15), "completed", "done").await.unwrap();
-    state.session_ended(sessions[0].id, at(16), "failed", "twice").await.unwrap();
+    let asked = Some(("ubuntu".to_owned(), Some("ssh[0]".to_owned())));
+    state.session_ended(sessions[0].id, at(15), ("completed", "done"), asked).await.unwrap();
+    state.session_ended(sessions[0].id, at(16), ("failed", "twice"), None).await.unwrap();
     let all = SessionFilter::default();
     for (name, filter, expected) in [
         ("all", all.clone(), vec![2, 1, 0]),
