@@ -69,7 +69,12 @@ impl Recording {
     /// # Errors
     /// When the recorder has failed or is closed.
     pub async fn event(&self, event: Event) -> Result<(), RecorderError> {
-        let json = |event: &Event| serde_json::to_vec(event).map_err(|error| RecorderError::disk("timeline", error));
+        let json = |event: &Event| {
+            // Room for what most statements take, so that it does not grow on the way.
+            let mut line = Vec::with_capacity(USUAL_EVENT);
+            serde_json::to_writer(&mut line, event).map_err(|error| RecorderError::disk("timeline", error))?;
+            Ok::<_, RecorderError>(line)
+        };
         let mut line = json(&event)?;
         if line.len() > MAX_EVENT {
             line = json(&Event::too_long(&line))?;
@@ -202,5 +207,7 @@ impl Drop for Stream {
     }
 }
 
+/// Bytes of an event as JSON that few exceed.
+const USUAL_EVENT: usize = 384;
 /// Largest piece of output that is queued at once.
 const PIECE: usize = 256 << 10;

@@ -152,7 +152,8 @@ impl Writer {
 
     fn event(&mut self, at_us: u64, line: &[u8]) {
         let stream = self.stream(StreamId::Timeline, at_us);
-        stream.content.extend(format!("{{\"at_us\":{at_us},").into_bytes());
+        // Into memory, which cannot fail.
+        let _ = write!(stream.content, "{{\"at_us\":{at_us},");
         stream.content.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
         stream.content.push(b'\n');
     }

@@ -112,6 +112,11 @@ impl Observer {
         }
     }
 
+    /// Whether the server has something to answer yet.
+    pub fn is_waiting(&self) -> bool {
+        self.ready_due > 0 || !self.pending.is_empty()
+    }
+
     /// Whether so much waits for answers that no more should be taken from the client until some have come.
     pub fn is_full(&self) -> bool {
         self.pending.len() >= PENDING_FULL

@@ -34,6 +34,9 @@ pub(super) struct Direction<R, W> {
 
 /// What looks at the frames of one direction.
 pub(super) trait Watcher {
+    /// Something has come: the frames that are seen until this is called again came now.
+    fn begins(&mut self);
+
     /// How much of a payload has to be at hand before it is seen, in bytes.
     fn wants(&self, header: Header) -> usize;
 
@@ -133,6 +136,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// Looks at what has come.
     fn scan(&mut self, watcher: &mut impl Watcher, batch: &mut Batch) -> Result<(), BadFrame> {
         let mut at = 0;
+        watcher.begins();
         loop {
             let left = self.inbox.get(at..).unwrap_or_default();
             if self.rest > 0 {
@@ -241,6 +245,8 @@ mod tests {
     }
 
     impl Watcher for Picky {
+        fn begins(&mut self) {}
+
         fn wants(&self, header: Header) -> usize {
             if header.tag.is_ascii_uppercase() { HEAD_MAX } else { 0 }
         }

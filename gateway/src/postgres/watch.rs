@@ -35,10 +35,18 @@ struct Shared {
 }
 
 /// Looks at what the client sends.
-pub(super) struct OfClient<'a>(&'a Watch);
+pub(super) struct OfClient<'a> {
+    watch: &'a Watch,
+    /// When what it sees came, from the session's beginning on.
+    at: Duration,
+}
 
 /// Looks at what the server sends.
-pub(super) struct OfServer<'a>(&'a Watch);
+pub(super) struct OfServer<'a> {
+    watch: &'a Watch,
+    /// When what it sees came, from the session's beginning on.
+    at: Duration,
+}
 
 impl Watch {
     /// Of a session under `permit` that begins now.
@@ -54,11 +62,11 @@ impl Watch {
     }
 
     pub(super) fn of_client(&self) -> OfClient<'_> {
-        OfClient(self)
+        OfClient { watch: self, at: Duration::ZERO }
     }
 
     pub(super) fn of_server(&self) -> OfServer<'_> {
-        OfServer(self)
+        OfServer { watch: self, at: Duration::ZERO }
     }
 
     /// Resolves when a statement is to be stopped.
@@ -69,6 +77,11 @@ impl Watch {
     /// Whether one side has said that the session is over.
     pub(super) fn is_over(&self) -> bool {
         self.shared.lock().over
+    }
+
+    /// Whether the server has something to answer yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.shared.lock().observer.is_waiting()
     }
 
     /// The events of what was running when the session ended.
@@ -84,15 +97,19 @@ impl Watch {
 }
 
 impl Watcher for OfClient<'_> {
+    fn begins(&mut self) {
+        self.at = self.watch.at();
+    }
+
     fn wants(&self, header: Header) -> usize {
         match header.tag {
             frontend::COPY_DATA => 0,
-            tag => self.0.shared.lock().judge.wants(tag).unwrap_or(HEAD_MAX),
+            tag => self.watch.shared.lock().judge.wants(tag).unwrap_or(HEAD_MAX),
         }
     }
 
     fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
-        let mut shared = self.0.shared.lock();
+        let mut shared = self.watch.shared.lock();
         if shared.cut {
             return Fate::Drop;
         }
@@ -101,23 +118,27 @@ impl Watcher for OfClient<'_> {
             shared.observer.refused(&refused.text, &refused.refusal, events);
         }
         // The server answers what was refused as well: with an error.
-        shared.observer.client_sent(self.0.at(), frame, events);
+        shared.observer.client_sent(self.at, frame, events);
         shared.over |= frame.tag == frontend::TERMINATE;
         refused.map_or(Fate::Pass, |refused| Fate::Replace(refused.substitute))
     }
 
     fn sees_more(&mut self, bytes: &[u8]) {
-        self.0.shared.lock().observer.client_sent_more(bytes);
+        self.watch.shared.lock().observer.client_sent_more(bytes);
     }
 
     async fn room(&self) {
-        while self.0.shared.lock().observer.is_full() {
-            self.0.answered.notified().await;
+        while self.watch.shared.lock().observer.is_full() {
+            self.watch.answered.notified().await;
         }
     }
 }
 
 impl Watcher for OfServer<'_> {
+    fn begins(&mut self) {
+        self.at = self.watch.at();
+    }
+
     fn wants(&self, header: Header) -> usize {
         match header.tag {
             backend::DATA_ROW | backend::COPY_DATA => 0,
@@ -126,24 +147,24 @@ impl Watcher for OfServer<'_> {
     }
 
     fn sees(&mut self, frame: Frame<'_>, _: &[u8], events: &mut Vec<Event>) -> Fate {
-        let mut shared = self.0.shared.lock();
+        let mut shared = self.watch.shared.lock();
         if shared.cut {
             return Fate::Drop;
         }
-        let fate = shared.fate(self.0, frame);
+        let fate = shared.fate(self.watch, frame);
         match &fate {
             // What is written down is what the client is told.
             Fate::Replace(bytes) => {
                 let payload = bytes.get(HEADER..).unwrap_or_default();
                 let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
                 let told = Frame { tag: backend::ERROR, length, head: payload };
-                shared.observer.server_sent(self.0.at(), told, events);
+                shared.observer.server_sent(self.at, told, events);
             }
-            Fate::Pass => shared.observer.server_sent(self.0.at(), frame, events),
+            Fate::Pass => shared.observer.server_sent(self.at, frame, events),
             Fate::Drop => {}
         }
         if !matches!(frame.tag, backend::DATA_ROW | backend::COPY_DATA) {
-            self.0.answered.notify_one();
+            self.watch.answered.notify_one();
         }
         fate
     }

@@ -10,9 +10,10 @@ use sallyport::postgres::{self, Asked, Broker, Greeting};
 use sallyport::session::{self, Runner};
 use sallyport::state::{Folder, Keys};
 use sallyport::target::Target;
+use sallyport::workers::Workers;
 use sallyport_recorder::SessionId;
 use sallyport_tailnet::Stream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::middle::Middle;
 
@@ -40,19 +41,21 @@ pub(crate) fn serve(words: &[String]) {
         let (device, target) = (middle.device.clone(), middle.target.clone());
         let behind = Arc::new(Behind { runner: Arc::clone(&middle.runner), broker, device, target });
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let workers = Workers::start().unwrap();
         println!("listening");
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
             let to = (behind.target.addresses[0], 5432).into();
             let origin = calls.origin(behind.device.key, behind.device.addresses[0], to).await;
-            tokio::spawn(attend(Arc::clone(&behind), origin, stream));
+            let behind = Arc::clone(&behind);
+            workers.carry(Stream::Tcp(stream), move |stream| attend(behind, origin, stream)).unwrap();
         }
     });
 }
 
-async fn attend(behind: Arc<Behind>, origin: Origin, stream: TcpStream) {
-    let Ok(greeting) = Greeting::read(Stream::Tcp(stream)).await else { return };
+async fn attend(behind: Arc<Behind>, origin: Origin, stream: Stream) {
+    let Ok(greeting) = Greeting::read(stream).await else { return };
     let decision = behind.runner.access.approach(&origin);
     let Ok(asked) = behind.broker.asked(greeting, Some(&behind.target)).await else { return };
     match (decision, asked) {
