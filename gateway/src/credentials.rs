@@ -19,7 +19,7 @@ use crate::state::Keys;
 
 pub use host::HostProof;
 pub use login::Credential;
-pub(crate) use postgres::ALPN;
+pub(crate) use postgres::{ALPN, identity};
 pub use postgres::{PostgresCredential, PostgresVault};
 
 /// Holds the gateway's SSH keys. Nobody else signs with them.

@@ -12,6 +12,7 @@ mod leg;
 mod limits;
 pub mod observe;
 mod options;
+pub(crate) mod probe;
 mod reach;
 mod refuse;
 mod relay;
@@ -32,10 +33,10 @@ use tracing::debug;
 
 use crate::access::PostgresPermit;
 use crate::clock::Clock;
-use crate::credentials::PostgresVault;
+use crate::credentials::{PostgresVault, identity};
 use crate::failure::{Ending, Failure, Stage};
 use crate::session::Session;
-use crate::state::RoleLedger;
+use crate::state::{Keys, RoleLedger};
 use crate::target::Target;
 
 use judge::Judge;
@@ -82,6 +83,11 @@ impl Broker {
     pub async fn asked(&self, greeting: Greeting, target: Option<&Target>) -> Result<Asked, Failure> {
         greeting.asked(target.map(|target| self.vault.serving(target)).transpose()?).await
     }
+}
+
+/// What the role is called that the gateway of `keys` makes for a user in these groups.
+pub(crate) fn made_role(keys: &Keys, login: &str, groups: &[String]) -> String {
+    roles::name::of_user(&identity(&keys.database_ca), login, &roles::name::groups(groups))
 }
 
 /// Carries one client's session with its database, until both are done or the gateway ends it.
@@ -168,9 +174,13 @@ async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit
     // libpq names the user's own database when it was told none.
     let named = asked.parameter("database").filter(|database| !database.is_empty() && *database != role);
     let usual = session.target().postgres()?.database.as_deref();
-    let database = named.or(usual).unwrap_or(role);
-    let permit = session.authorize_postgres(role, database)?;
     let replicates = !matches!(asked.parameter("replication"), None | Some("false" | "off" | "no" | "0"));
+    let database = match asked.parameter("replication") {
+        // It is of the whole server, and the server passes over the name; rules know it by the word of pg_hba.conf.
+        Some(kind) if replicates && kind != "database" => REPLICATION,
+        _ => named.or(usual).unwrap_or(role),
+    };
+    let permit = session.authorize_postgres(role, database)?;
     if replicates && !permit.capability().replication {
         let name = &session.target().name;
         return Err(Failure::Denied(format!(
@@ -278,26 +288,50 @@ async fn carry(
                 ending = session.ended() => break Over::Ended(ending),
                 () = &mut cancelling => {}
                 () = &mut stopping => {}
-                () = tokio::time::sleep(HALF_CLOSED), if client_done => break Over::ServerDone,
+                () = tokio::time::sleep(patience(watch)), if client_done => break Over::ClientGone,
             }
         }
     };
+    let runs_on = !ended.is_servers() && watch.is_waiting();
     let (error, result) = over(ended, watch, session);
-    match (error, down.between_frames()) {
-        (Some(error), Some(to_client)) => refuse::tell(to_client, &error).await,
-        _ => down.close().await,
-    }
+    let parting = async {
+        match (error, down.between_frames()) {
+            (Some(error), Some(to_client)) => refuse::tell(to_client, &error).await,
+            _ => down.close().await,
+        }
+    };
+    // A server does not notice that nobody is there any more before it has something to say.
+    let stopping = async {
+        if runs_on {
+            let _ = timeout(STOPPING, stop(session, broker, target.key.as_ref())).await;
+        }
+    };
+    tokio::join!(parting, stopping);
     result
+}
+
+/// How long a server may go on with what a client has left to it: one that has said goodbye means it to be done.
+fn patience(watch: &Watch) -> Duration {
+    if watch.is_over() { HALF_CLOSED } else { ABANDONED }
 }
 
 /// How a session came to its end.
 enum Over {
     /// The server has closed its side.
     ServerDone,
+    /// The client has closed its side, and the server does not come to an end.
+    ClientGone,
     /// One direction failed.
     Stopped(Side, Stopped),
     /// The gateway wants it to.
     Ended(Ending),
+}
+
+impl Over {
+    /// Whether it is the server that has gone.
+    fn is_servers(&self) -> bool {
+        matches!(self, Self::ServerDone | Self::Stopped(Side::Server, Stopped::Reading(_)))
+    }
 }
 
 /// Whose frames a direction carries.
@@ -315,7 +349,7 @@ fn over(over: Over, watch: &Watch, session: &Session) -> (Option<wire::ErrorResp
         Over::ServerDone if watch.is_over() => return (None, Ok(())),
         Over::ServerDone => Failure::target(name, Stage::Protocol, "the server closed the connection unexpectedly"),
         // A client that is gone is an ordinary ending.
-        Over::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
+        Over::ClientGone | Over::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
         Over::Stopped(Side::Server, Stopped::Reading(error)) if watch.is_over() => {
             debug!(%error, "a server broke off after it had said so");
             return (None, Ok(()));
@@ -362,7 +396,13 @@ async fn stop(session: &Session, broker: &Broker, key: Option<&CancelKey>) {
     }
 }
 
+/// The database of physical replication, in rules.
+const REPLICATION: &str = "replication";
 /// How long a client may take to take what the server greets it with.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a server may say nothing after its client has closed its side.
+/// How long a server may go on after its client has said goodbye.
 const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// How long it may go on after its client has closed its side without a word.
+const ABANDONED: Duration = Duration::from_secs(5);
+/// How long the end of a session may wait for its statement to be stopped: less than the broker is given for its farewell.
+const STOPPING: Duration = Duration::from_secs(2);

@@ -23,7 +23,7 @@ use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
 
-pub(crate) use dial::dial_to_undo;
+pub(crate) use dial::{dial_to_probe, dial_to_undo};
 pub use inside::{InnerCall, Inside};
 use limits::Activity;
 pub use live::Live;

@@ -12,7 +12,7 @@
 //!   "maxRows": 10000, "maxBytes": "100MB",   // of one statement's result
 //!   "maxDuration": "8h", "idleTimeout": "30m",
 //!   "parameters": "hide",                    // values bound to statements: "record" or "hide"
-//!   "replication": {},                       // replication connections
+//!   "replication": {},                       // replication connections; see below
 //!   "memberOf": ["readers"],                 // the session gets a role of its own, made for it, in these groups
 //!   "recording": "required",                 // "required", "bestEffort" or "off"
 //! }] }
@@ -27,6 +27,9 @@
 //!
 //! Several that apply add up: rights are united, and of limits the strictest holds (a function that one denies is denied, and
 //! one `readOnly` or `"parameters": "hide"` is enough).
+//!
+//! **Replication.** A logical replication connection is of its database as any other. A physical one (pg_basebackup,
+//! pg_receivewal, a standby) is of the whole server: as in pg_hba.conf, the rule has to name the database `replication` for it.
 //!
 //! **Roles made just in time.** With `memberOf` the caller becomes no role that the server has, but one that the gateway makes
 //! for it, in just these groups; the name that the client gives only chooses the rules. `roles` may be left out then: the

@@ -4,6 +4,7 @@ mod bad_days;
 mod drivers;
 mod psql;
 mod replication;
+mod roles;
 mod tools;
 mod versions;
 

@@ -69,7 +69,7 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
             }
             Ok(if passed { Ended::Yes } else { Ended::No })
         }
-        Command::Explain(question) => explain::explain(&question, &policy, &inventory, out),
+        Command::Explain(question) => explain::explain(&question, &policy, &inventory, (&config, out)),
     }
 }
 

@@ -271,6 +271,20 @@ fn explain_tells_a_database_session_and_what_it_may_do() {
 }
 
 #[test]
+fn explain_names_the_role_that_is_made_for_a_user() {
+    let desk = Desk::begun();
+    desk.add_target("orders").ended.unwrap();
+    let policy = r#"{ "grants": [{ "src": ["alice@example.com"], "dst": ["orders"], "ip": ["tcp:5432"], "app": {
+        "sallyport.dev/cap/postgres": [{ "databases": ["orders"], "statements": ["read"], "memberOf": ["readers"] }] } }] }"#;
+    std::fs::write(desk.path("policy.hujson"), policy).unwrap();
+    let question = "policy explain alice@example.com orders --as alice --database orders";
+    let yes = desk.run(question).results;
+    assert!(yes.contains("becomes: sallyport:alice@example.com:") && yes.contains("member of readers"), "{yes}");
+    let role = &desk.json(&format!("{question} --json"))["made_role"];
+    assert!(yes.contains(role.as_str().unwrap()), "{role}: {yes}");
+}
+
+#[test]
 fn explain_tells_what_a_session_may_do() {
     let desk = Desk::begun();
     desk.add_target("web1").ended.unwrap();

@@ -105,15 +105,26 @@ impl PostgresVault {
     /// # Errors
     /// [`Failure::Target`] when there is none for the role, [`Failure::Ours`] when the secret cannot be had.
     pub async fn credential(&self, permit: &PostgresPermit, session: SessionId) -> Result<PostgresCredential, Failure> {
-        let target = permit.target();
+        self.of_role(permit.target(), permit.account(), &format!("session {session}")).await
+    }
+
+    /// What `sallyport doctor` proves itself with, to learn whether `role` is let in.
+    ///
+    /// # Errors
+    /// As for a session.
+    pub(crate) async fn trial(&self, target: &Target, role: &str) -> Result<PostgresCredential, Failure> {
+        self.of_role(target, role, "sallyport doctor").await
+    }
+
+    async fn of_role(&self, target: &Target, role: &str, of: &str) -> Result<PostgresCredential, Failure> {
         let none = |detail: String| Failure::target(&target.name, Stage::Login, detail);
         match &target.postgres()?.login {
             PostgresLogin::Trust => Ok(PostgresCredential::Trust),
-            PostgresLogin::Certificate => self.certificate(permit.account(), &format!("session {session}")),
+            PostgresLogin::Certificate => self.certificate(role, of),
             PostgresLogin::Password(secret) => password(&target.name, secret).await,
-            PostgresLogin::Passwords(secrets) => match secrets.get(permit.account()) {
+            PostgresLogin::Passwords(secrets) => match secrets.get(role) {
                 Some(secret) => password(&target.name, secret).await,
-                None => Err(none(format!("the gateway has no password of the role {}", permit.account()))),
+                None => Err(none(format!("the gateway has no password of the role {role}"))),
             },
         }
     }
@@ -139,8 +150,7 @@ impl PostgresVault {
 
     /// What tells this gateway from every other one.
     pub(crate) fn identity(&self) -> String {
-        let digest = Sha256::digest(self.database_ca.pem());
-        data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
+        identity(&self.database_ca)
     }
 
     fn certificate(&self, role: &str, of: &str) -> Result<PostgresCredential, Failure> {
@@ -182,6 +192,12 @@ impl PostgresVault {
     fn now(&self) -> u64 {
         u64::try_from(self.clock.now().as_second()).unwrap_or_default()
     }
+}
+
+/// What tells the gateway of this database authority from every other one.
+pub(crate) fn identity(database_ca: &Authority) -> String {
+    let digest = Sha256::digest(database_ca.pem());
+    data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
 }
 
 async fn password(target: &str, secret: &SecretRef) -> Result<PostgresCredential, Failure> {

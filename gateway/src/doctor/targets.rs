@@ -4,8 +4,10 @@ use futures::future::join_all;
 use sallyport_policies::Policy;
 use tokio::sync::Semaphore;
 
+use super::databases::over_postgres;
 use super::{Finding, Patient};
 use crate::access::{object, subject};
+use crate::credentials::PostgresVault;
 use crate::failure::{Failure, Stage};
 use crate::secrets::SecretRef;
 use crate::serve::policy as file;
@@ -25,7 +27,10 @@ pub(super) async fn targets(patient: &Patient<'_>) -> Vec<Finding> {
     }
     let inventory = stored.inventory();
     let policy = file::examine(&patient.config.policy, &inventory).await.ok().map(|(policy, _)| policy);
-    let vault = vault(patient);
+    let keys = keys(patient);
+    let (domain, clock) = (&patient.config.tailnet.domain, patient.clock);
+    let vault = keys.as_ref().map(|keys| Vault::new(keys, domain, clock.clone()));
+    let databases = keys.as_ref().map(|keys| PostgresVault::new(keys, domain, clock.clone()));
     let places = Semaphore::new(AT_ONCE);
     let checks = stored.targets.iter().map(|known| async {
         let _place = places.acquire().await;
@@ -37,19 +42,18 @@ pub(super) async fn targets(patient: &Patient<'_>) -> Vec<Finding> {
             findings.extend(over_ssh(target, service, vault.as_ref(), &accounts).await);
         }
         if let Some(service) = &target.services.postgres {
-            findings.extend(secrets(target, service.secrets()).await);
+            findings.extend(over_postgres(patient, policy.as_ref(), (target, service), databases.as_ref()).await);
         }
         findings
     });
     join_all(checks).await.into_iter().flatten().collect()
 }
 
-/// The gateway's vault, where there are keys: none are made for a check.
-fn vault(patient: &Patient<'_>) -> Option<Vault> {
+/// The gateway's keys, where there are some: none are made for a check.
+fn keys(patient: &Patient<'_>) -> Option<Keys> {
     let folder = &patient.config.state.folder;
     folder.join("keys/ssh_user_ca").exists().then_some(())?;
-    let keys = Keys::open(&Folder::open(folder).ok()?).ok()?;
-    Some(Vault::new(&keys, &patient.config.tailnet.domain, patient.clock.clone()))
+    Keys::open(&Folder::open(folder).ok()?).ok()
 }
 
 /// The accounts by name that the policy gives somebody on a target.
@@ -112,7 +116,7 @@ async fn over_ssh(target: &Target, service: &SshTarget, vault: Option<&Vault>, a
 }
 
 /// What is wrong with the secrets that a login names. They are read, and forgotten.
-async fn secrets<'a>(target: &Target, secrets: impl IntoIterator<Item = &'a SecretRef>) -> Vec<Finding> {
+pub(super) async fn secrets<'a>(target: &Target, secrets: impl IntoIterator<Item = &'a SecretRef>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for secret in secrets {
         if let Err(error) = secret.check().await {

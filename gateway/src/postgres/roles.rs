@@ -9,7 +9,7 @@
 mod admin;
 mod clean;
 mod make;
-mod name;
+pub(super) mod name;
 mod sweep;
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ use crate::session::{Session, dial_to_undo};
 use crate::state::RoleLedger;
 use crate::target::{PostgresLogin, Target};
 
-use admin::Admin;
+pub(super) use admin::Admin;
 use clean::Fate;
 use make::Wanted;
 

@@ -24,6 +24,16 @@ pub(crate) async fn dial_to_undo(target: &Target) -> Result<TcpStream, Failure> 
     dial(&target.name, &target.postgres()?.address.to_string()).await
 }
 
+/// Opens a connection to the Postgres server of `target`, to learn whether it lets the gateway in (`sallyport doctor`).
+///
+/// INVARIANT: nothing of any caller's is sent on it, and nothing is changed by it.
+///
+/// # Errors
+/// [`Failure::Target`] when the target is not there.
+pub(crate) async fn dial_to_probe(target: &Target) -> Result<TcpStream, Failure> {
+    dial(&target.name, &target.postgres()?.address.to_string()).await
+}
+
 /// Opens a transport connection to `address` (`host:port`), on behalf of the target named `target`.
 pub(super) async fn dial(target: &str, address: &str) -> Result<TcpStream, Failure> {
     let resolved = match timeout(RESOLVE_DEADLINE, lookup_host(address)).await {

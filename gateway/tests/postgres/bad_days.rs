@@ -68,7 +68,33 @@ async fn a_session_that_an_operator_ends_hears_why() {
     stand.middle.runner.live.end_all(&sallyport::failure::Ending::killed(None));
     let said = sleeper.await.unwrap();
     assert!(said.contains("terminating connection: an operator ended this session"), "{said}");
+    stopped(&stand).await;
     assert_eq!(ok(stand.psql(&stand.url("analyst", ""), &["SELECT 2"])).await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_killed_in_mid_statement_leaves_nothing_running() {
+    let stand = Stand::new().await;
+    let mut sleeper = stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"]).spawn().unwrap();
+    while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sleeper.kill().await.unwrap();
+    stopped(&stand).await;
+    stand.recorded("\"unfinished\":true").await;
+    let mut rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
+    assert_eq!(rows.remove(0).outcome.as_deref(), Some("completed"), "a client that is gone is nobody's fault");
+}
+
+/// Waits until the server runs no statement of a session's any more; it would for ten minutes by itself.
+async fn stopped(stand: &Stand) {
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'";
+    let stopped = async {
+        while stand.cluster.sql(running) != "0" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), stopped).await.expect("it runs on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,9 @@ const HBA: &str = "
 hostssl all         bound       127.0.0.1/32 scram-sha-256
 hostssl all         certified   127.0.0.1/32 cert
 hostssl all         making      127.0.0.1/32 scram-sha-256
+hostssl all         minting     127.0.0.1/32 cert
 host    all         +readers    127.0.0.1/32 scram-sha-256
+hostssl all         +writers    127.0.0.1/32 cert
 host    all         scrammed    127.0.0.1/32 scram-sha-256
 host    all         hashed      127.0.0.1/32 md5
 host    all         open        127.0.0.1/32 password

@@ -6,9 +6,11 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
 use sallyport::failure::Ending;
+use sallyport::identity::Owner;
 use sallyport::state::SessionFilter;
 
 use super::Stand;
+use super::middle::world;
 use super::stand::{failed, ok};
 
 const POLICY: &str = r#"{
@@ -16,6 +18,7 @@ const POLICY: &str = r#"{
     "grants": [{ "src": ["alice@example.com"], "dst": ["tag:prod"], "ip": ["tcp:5432"], "app": { "sallyport.dev/cap/postgres": [
         { "databases": ["postgres"], "statements": ["any"], "memberOf": ["readers"] },
         { "roles": ["both"], "databases": ["postgres"], "statements": ["any"], "memberOf": ["writers", "readers"] },
+        { "roles": ["writer"], "databases": ["postgres"], "statements": ["any"], "memberOf": ["writers"] },
         { "roles": ["missing"], "databases": ["postgres"], "statements": ["any"], "memberOf": ["readers", "nobody"] },
         { "roles": ["master"], "databases": ["postgres"], "statements": ["any"], "memberOf": ["masters"] },
         { "roles": ["hidden"], "databases": ["postgres"], "statements": ["any"], "memberOf": ["indirect"] },
@@ -219,4 +222,36 @@ async fn many_sessions_at_once_all_get_their_role() {
     let said = ok(bench).await;
     assert!(said.contains("number of transactions actually processed: 40/40"), "{said}");
     gone(&stand).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_and_a_role_with_no_password_show_certificates() {
+    let how = HOW.replace(r#", password = "file:password""#, "").replace("making", "minting");
+    let stand = stand_of(&how.replace(r#"login = "trust""#, r#"login = "certificate""#)).await;
+    stand.cluster.sql(
+        "CREATE ROLE minting LOGIN CREATEROLE; GRANT pg_signal_backend TO minting; GRANT writers TO minting WITH ADMIN OPTION",
+    );
+    let said = ok(stand.psql(&stand.url("writer", ""), &["SELECT current_user", "INSERT INTO t VALUES (9)"])).await;
+    assert!(said.starts_with("sallyport:alice@example.com:"), "{said}");
+    stand.recorded("\"login\":\"certificate\"").await;
+    gone(&stand).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_hostile_names_get_roles_and_nothing_else() {
+    let stand = stand().await;
+    let policy = POLICY.replace(r#""src": ["alice@example.com"]"#, r#""src": ["*"]"#);
+    let long = format!("{}@example.com", "x".repeat(120));
+    let names = ["o'brien\"; DROP TABLE t; --@example.com", "\u{fc}n\u{ef}c\\\u{f6}d\u{e9}$$@example.com", &long];
+    for (revision, name) in (2..).zip(names) {
+        let mut device = stand.middle.device.clone();
+        device.owner = Owner::User(name.to_owned());
+        stand.middle.world.send_replace(world(revision, &policy, &[&device], &[&stand.middle.target]));
+        let said = ok(stand.psql(&stand.url("both", ""), &["SELECT current_user", "SELECT n FROM t"])).await;
+        let (role, row) = said.split_once('\n').unwrap();
+        assert!(role.starts_with("sallyport:") && role.len() <= 63 && role.is_ascii(), "{name}: {role}");
+        assert!(!role.contains(['\'', '"', ';', '\\', '$']), "{name}: {role}");
+        assert_eq!(row, "7", "{name}");
+        gone(&stand).await;
+    }
 }

@@ -93,17 +93,19 @@ fn a_wrong_credential_is_the_gateway_s_trouble_and_no_secret_is_told() {
 #[test]
 fn a_server_whose_certificate_has_expired_or_is_another_host_s_is_not_logged_in_to() {
     let certificates = tempfile::tempdir().unwrap();
-    for (case, names, year, word) in [
-        ("expired", "db.internal", 2020, "expired"),
-        ("of another host", "other.internal", 4000, "db.internal"),
-        ("good", "db.internal", 4000, ""),
+    for (case, mode, names, year, word) in [
+        ("expired", "verify-full", "db.internal", 2020, "expired"),
+        ("of another host", "verify-full", "other.internal", 4000, "db.internal"),
+        ("good", "verify-full", "db.internal", 4000, ""),
+        ("expired whatever its host", "verify-ca", "other.internal", 2020, "expired"),
+        ("of any host of the authority", "verify-ca", "other.internal", 4000, ""),
     ] {
         let folder = certificates.path().join(case.replace(' ', "-"));
         std::fs::create_dir(&folder).unwrap();
         certify(&folder, names, year);
         let target = TARGET.replace("127.0.0.5:5432", "db.internal:5432").replace(
             "tls = \"disable\"",
-            &format!("tls = \"verify-full\", ca = \"file:{}\"", folder.join("ca.pem").display()),
+            &format!("tls = \"{mode}\", ca = \"file:{}\"", folder.join("ca.pem").display()),
         );
         let mut world = World::build(Setup { policy: POLICY.to_owned(), targets: target, ..Setup::default() });
         write_secret(&world.operator().join("orders.password"), PASSWORD);

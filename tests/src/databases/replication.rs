@@ -66,10 +66,48 @@ fn pg_recvlogical_hears_each_change() {
 }
 
 #[test]
-fn a_standby_follows_through_the_gateway() {
+fn replication_connections_run_its_commands() {
     let stand = Stand::new();
     let said = stand.psql(&["-c", "IDENTIFY_SYSTEM", "dbname=orders replication=database"]).ok();
     assert!(said.contains("|orders"), "{said}");
     let said = stand.psql(&["-c", "SHOW server_version", "replication=true"]).ok();
     assert_eq!(said.trim(), stand.orders.sql("SHOW server_version"));
+}
+
+#[test]
+fn physical_replication_is_of_the_database_that_pg_hba_conf_calls_so() {
+    let stand = Stand::with(&super::POLICY.replace(r#""databases": ["*"]"#, r#""databases": ["orders"]"#), "");
+    let said = stand.psql(&["-c", "IDENTIFY_SYSTEM", "dbname=orders replication=database"]).ok();
+    assert!(said.contains("|orders"), "{said}");
+    let denied = stand.psql(&["-c", "IDENTIFY_SYSTEM", "dbname=orders replication=true"]).failed();
+    assert!(denied.contains("may not use the database replication of orders as dba"), "{denied}");
+}
+
+#[test]
+fn a_standby_follows_through_the_gateway() {
+    let stand = Stand::new();
+    // Where the server's account may look.
+    let folder = stand.world.folder().join("standby");
+    let mut backup = stand.client("pg_basebackup");
+    backup.args(["-R", "-X", "stream", "-c", "fast", "-D"]).arg(&folder);
+    let _taken = run(backup, b"").ok();
+    let mut own = std::process::Command::new("chown");
+    own.args(["-R", "postgres:postgres"]).arg(&folder);
+    let _owned = run(own, b"").ok();
+    let mut standby = stand.alice.command("setpriv");
+    standby.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    standby.arg(e2e::newest_programs().join("postgres")).arg("-D").arg(&folder).current_dir("/");
+    standby.args(["-c", "listen_addresses=127.0.0.1", "-c", "port=6000"]);
+    let mut standby = Process::spawn(standby, &stand.alice.folder().join("standby.log"));
+    let ask = |sql: &str| {
+        let mut psql = stand.alice.command("psql");
+        psql.args(["-X", "-At", "-h", "127.0.0.1", "-p", "6000", "-U", "dba", "-d", "orders", "-c", sql]);
+        psql.env("PGPASSWORD", super::PASSWORD).env("PGSSLMODE", "disable");
+        run(psql, b"")
+    };
+    wait_until("the standby answers", || ask("SELECT pg_is_in_recovery()").stdout == b"t\n");
+    let _made = stand.orders.sql_in("orders", "CREATE TABLE told AS SELECT generate_series(1, 1000) n");
+    wait_until("it has what was written after the backup", || ask("SELECT count(*) FROM told").stdout == b"1000\n");
+    standby.signal(nix::sys::signal::SIGQUIT);
+    standby.wait();
 }

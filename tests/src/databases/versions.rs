@@ -2,7 +2,7 @@
 
 use super::drivers::{PYTHON, npm};
 use super::{ORDERS, Stand, fetched, peer, prepare};
-use e2e::{Postgres, run};
+use e2e::{Postgres, World, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -46,20 +46,10 @@ fn servers_of_other_generations_serve_the_same_clients() {
 /// A stand whose server is that of `programs`, and the file of the gateway's authority.
 fn stand_of(programs: &Path) -> (Stand, PathBuf) {
     let mut stand = Stand::new();
-    // Where the server's account can read them, whoever may look into the build folder.
-    let copy = stand.world.folder().join("programs");
-    let _copied = run(
-        {
-            let mut cp = Command::new("cp");
-            cp.arg("-a").arg(programs.parent().unwrap()).arg(&copy);
-            cp
-        },
-        b"",
-    )
-    .ok();
+    let programs = copied(&stand.world, programs);
     stand.orders.stop(nix::sys::signal::SIGINT);
     stand.orders = Postgres::start_version(
-        &copy.join("bin"),
+        &programs,
         stand.world.hosts(),
         &stand.world.folder().join("other"),
         ORDERS.parse().unwrap(),
@@ -70,8 +60,17 @@ fn stand_of(programs: &Path) -> (Stand, PathBuf) {
     (stand, authority)
 }
 
+/// The same programs where the server's account can read them, whoever may look into the build folder.
+pub(super) fn copied(world: &World, programs: &Path) -> PathBuf {
+    let copy = world.folder().join("programs");
+    let mut cp = Command::new("cp");
+    cp.arg("-a").arg(programs.parent().unwrap()).arg(&copy);
+    let _copied = run(cp, b"").ok();
+    copy.join("bin")
+}
+
 /// PostgreSQL's programs as npm's package of them has them.
-fn server(version: &str) -> Option<PathBuf> {
+pub(super) fn server(version: &str) -> Option<PathBuf> {
     if !cfg!(target_arch = "x86_64") {
         e2e::skip("PostgreSQL of other generations (packaged for x86-64 alone)");
         return None;

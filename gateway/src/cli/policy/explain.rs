@@ -7,6 +7,9 @@ use sallyport_policies::{
 use serde_json::{Value, json};
 
 use super::{BadInput, Ended, Explain, Out, caller};
+use crate::config::Config;
+use crate::postgres;
+use crate::state::{Folder, Keys};
 
 /// What the policy says.
 enum Answer {
@@ -19,7 +22,8 @@ enum Answer {
         logins: Vec<Login>,
     },
     Login(Login),
-    Database(PostgresGrant),
+    /// A role, and what it is called where it is made for the caller.
+    Database(PostgresGrant, Option<String>),
     /// The login is open, but this statement is not: why, by which rules, and what to do.
     Statement {
         message: String,
@@ -40,13 +44,16 @@ pub(super) fn explain(
     question: &Explain,
     policy: &Policy,
     inventory: &Inventory,
-    out: &mut Out,
+    (config, out): (&Config, &mut Out),
 ) -> anyhow::Result<Ended> {
     let caller = caller(&question.caller, inventory)?;
     let target = inventory.targets.iter().find(|target| target.name == question.target).ok_or_else(|| {
         BadInput(format!("there is no target named {:?}: `sallyport target ls` shows them", question.target))
     })?;
-    let answer = answer(question, policy, &caller, target)?;
+    let mut answer = answer(question, policy, &caller, target)?;
+    if let Answer::Database(grant, made) = &mut answer {
+        *made = made_role(grant, &caller, config)?;
+    }
     let ended = if answer.allows() { Ended::Yes } else { Ended::No };
     match question.json {
         true => out.json(&described(&answer, &caller, target))?,
@@ -103,8 +110,20 @@ fn database_answer(grant: PostgresGrant, statement: Option<&str>) -> Answer {
             message: refusal.message.to_string(),
             hint: refusal.hint.to_string(),
         },
-        _ => Answer::Database(grant),
+        _ => Answer::Database(grant, None),
     }
+}
+
+/// What the role is called that a user gets there, where one is made and there is a gateway to make it. Each tagged device has
+/// one of its own.
+fn made_role(grant: &PostgresGrant, caller: &Caller, config: &Config) -> anyhow::Result<Option<String>> {
+    let groups = &grant.capability.member_of;
+    let Some(user) = caller.user.as_deref().filter(|_| !groups.is_empty()) else { return Ok(None) };
+    if !config.state.folder.join("keys/database_ca.pem").exists() {
+        return Ok(None);
+    }
+    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+    Ok(Some(postgres::made_role(&keys, user, groups)))
 }
 
 /// Whom the caller may become there, as the rules write it.
@@ -167,8 +186,9 @@ fn told(answer: &Answer, caller: &Caller, target: &Target) -> Vec<String> {
             lines.push(format!("  network: {}", login.grant.network_rule));
             lines.extend(about(login));
         }
-        Answer::Database(grant) => {
+        Answer::Database(grant, made) => {
             lines.push(format!("yes: {caller} may log in to {} as {} in {}", target.name, grant.role, grant.database));
+            lines.extend(made.iter().map(|role| format!("  becomes: {role}")));
             lines.push(format!("  network: {}", grant.network_rule));
             lines.extend(grant.capability_rules.iter().map(|rule| format!("  rights:  {rule}")));
             lines.extend(grant.capability.facts().into_iter().map(|fact| format!("  {fact}")));
@@ -209,8 +229,9 @@ fn described(answer: &Answer, caller: &Caller, target: &Target) -> Value {
             json!({ "sentence": message, "detail": detail, "hint": hint })
         }
         Answer::Login(login) => described_login(login),
-        Answer::Database(grant) => json!({
+        Answer::Database(grant, made) => json!({
             "role": grant.role,
+            "made_role": made,
             "database": grant.database,
             "network": place(&grant.network_rule),
             "rules": grant.capability_rules.iter().map(place).collect::<Vec<_>>(),

@@ -23,8 +23,8 @@ use crate::failure::{Failure, Stage};
 use crate::target::Target;
 
 /// A connection as the admin; leaving the scope closes it.
-pub(super) struct Admin {
-    pub(super) client: Client,
+pub(in super::super) struct Admin {
+    pub(in super::super) client: Client,
     driver: JoinHandle<()>,
 }
 
@@ -39,7 +39,11 @@ impl Admin {
     ///
     /// # Errors
     /// The stage that failed, and how, for the operator.
-    pub(super) async fn login(stream: TcpStream, target: &Target, vault: &PostgresVault) -> Result<Self, Failure> {
+    pub(in super::super) async fn login(
+        stream: TcpStream,
+        target: &Target,
+        vault: &PostgresVault,
+    ) -> Result<Self, Failure> {
         let failed = |detail: String| Failure::target(&target.name, Stage::AdminLogin, detail);
         let Some(admin) = &target.postgres()?.admin else {
             return Err(failed("no admin is configured there that could make roles".to_owned()));

@@ -9,12 +9,20 @@ use crate::identity::{Device, Owner};
 /// last part is a hash of the gateway, the whole caller and the groups, so no two share a name. Only ASCII that reads the
 /// same in every encoding, log and connection string is in it.
 pub(super) fn of(gateway: &str, device: &Device, groups: &[String]) -> String {
-    let (kind, whole, shown) = match &device.owner {
-        Owner::User(login) => ("user", login.clone(), login.as_str()),
-        Owner::Tags(_) => ("device", device.id.to_string(), device.name.as_str()),
-    };
+    match &device.owner {
+        Owner::User(login) => of_user(gateway, login, groups),
+        Owner::Tags(_) => named(gateway, ("device", &device.id.to_string()), &device.name, groups),
+    }
+}
+
+/// The same for a user, whatever the device.
+pub(in super::super) fn of_user(gateway: &str, login: &str, groups: &[String]) -> String {
+    named(gateway, ("user", login), login, groups)
+}
+
+fn named(gateway: &str, (kind, whole): (&str, &str), shown: &str, groups: &[String]) -> String {
     let mut hash = Sha256::new();
-    for part in [gateway, kind, &whole].into_iter().chain(groups.iter().map(String::as_str)) {
+    for part in [gateway, kind, whole].into_iter().chain(groups.iter().map(String::as_str)) {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
@@ -25,7 +33,7 @@ pub(super) fn of(gateway: &str, device: &Device, groups: &[String]) -> String {
 }
 
 /// The groups of a permit, each once and in one order.
-pub(super) fn groups(named: &[String]) -> Vec<String> {
+pub(in super::super) fn groups(named: &[String]) -> Vec<String> {
     let mut groups = named.to_vec();
     groups.sort();
     groups.dedup();
