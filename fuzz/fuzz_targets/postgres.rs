@@ -2,12 +2,8 @@
 //! packet is written as it was read.
 #![no_main]
 
-#[path = "../../gateway/src/postgres/wire.rs"]
-#[allow(dead_code, unused_imports, reason = "the broker uses the rest")]
-mod wire;
-
 use libfuzzer_sys::fuzz_target;
-use wire::{CancelKey, ErrorFields, Header, Hello};
+use sallyport::postgres::wire::{CancelKey, ErrorFields, Header, Hello};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(Hello::Startup(startup)) = Hello::read(bytes) {
