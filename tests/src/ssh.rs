@@ -91,6 +91,28 @@ fn rekeying_in_the_middle_of_a_transfer_loses_nothing() {
 }
 
 #[test]
+fn a_client_that_carries_much_is_led_to_aes_unless_it_does_not_want_it() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let bytes = vec![b'a'; 24_000_000];
+    let sum = run(Command::new("cksum"), &bytes).ok();
+    let ciphers = |options: &[&str], input: &[u8]| -> Vec<String> {
+        let talk = alice.ssh_with(&[&["-vv"], options, &["ubuntu@web1", "cksum"]].concat(), input);
+        assert_eq!(talk.text() == sum, input.len() == bytes.len(), "{options:?}");
+        let lines = talk.stderr.lines().filter(|line| line.contains("kex: server->client cipher:"));
+        lines.filter_map(|line| line.split_whitespace().nth(4).map(str::to_owned)).collect()
+    };
+    let (chacha, gcm) = ("chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com");
+    assert_eq!(ciphers(&["-c", &format!("{chacha},{gcm}")], &bytes), [chacha, gcm]);
+    assert_eq!(ciphers(&["-c", &format!("{chacha},{gcm}")], b"little"), [chacha]);
+    assert_eq!(ciphers(&["-c", &format!("{gcm},{chacha}")], &bytes), [gcm]);
+    assert_eq!(ciphers(&["-c", chacha], &bytes), [chacha]);
+    // As it comes.
+    let usual = ciphers(&[], &bytes);
+    assert!(usual.len() == 2 && usual.last().is_some_and(|cipher| cipher.contains("-gcm@")), "{usual:?}");
+}
+
+#[test]
 fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");

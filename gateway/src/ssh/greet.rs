@@ -241,6 +241,7 @@ fn config(proof: HostProof) -> server::Config {
         keys: vec![proof.key],
         certificates: proof.certificate.into_iter().collect(),
         preferred: algorithms::for_client(),
+        lead: algorithms::lead(),
         window_size: super::relay::WINDOW,
         event_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),

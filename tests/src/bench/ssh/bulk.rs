@@ -10,14 +10,18 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// One stream through and direct, each way, with each cipher; recorded.
+/// One stream through and direct, each way, with each cipher, and with what OpenSSH chooses by itself; recorded.
 pub(crate) fn figures() -> Vec<Figure> {
-    [("aes256-gcm", AES), ("chacha20", CHACHA)].into_iter().flat_map(|(name, cipher)| of_cipher(name, cipher)).collect()
+    let each: [(&str, fn() -> Loopback); 3] = [
+        ("aes256-gcm", || Loopback::new(AES)),
+        ("chacha20", || Loopback::new(CHACHA)),
+        ("usual settings", Loopback::as_it_comes),
+    ];
+    each.into_iter().flat_map(|(name, loopback)| of_ciphers(name, &loopback())).collect()
 }
 
-fn of_cipher(name: &str, cipher: &'static str) -> Vec<Figure> {
-    let loopback = Loopback::new(cipher);
-    let noise = Noise::new(&loopback);
+fn of_ciphers(name: &str, loopback: &Loopback) -> Vec<Figure> {
+    let noise = Noise::new(loopback);
     let down = alternate(ROUNDS, || noise.down(Way::Direct), || noise.down(Way::Through));
     let up = alternate(ROUNDS, || noise.up(Way::Direct), || noise.up(Way::Through));
     let beside = |what: &str, unit, (direct, ours), goal| Figure {

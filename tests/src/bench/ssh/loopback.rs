@@ -19,30 +19,36 @@ pub(super) struct Loopback {
     gateway: Process,
     _sshd: Sshd,
     machine: Namespace,
-    cipher: &'static str,
+    cipher: Option<&'static str>,
     folder: TempDir,
 }
 
 impl Loopback {
     /// With this cipher alone on both legs, and everything recorded.
     pub(super) fn new(cipher: &'static str) -> Self {
-        Self::start(cipher, "")
+        Self::start(Some(cipher), "")
+    }
+
+    /// With the ciphers that client and server choose by themselves.
+    pub(super) fn as_it_comes() -> Self {
+        Self::start(None, "")
     }
 
     /// With nothing recorded but that there was a session.
     pub(super) fn unrecorded(cipher: &'static str) -> Self {
         let rule = r#", "app": { "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {}, "recording": "off" }] }"#;
-        Self::start(cipher, rule)
+        Self::start(Some(cipher), rule)
     }
 
-    fn start(cipher: &'static str, rule: &str) -> Self {
+    fn start(cipher: Option<&'static str>, rule: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("sallyport-bench-").tempdir().unwrap();
         let at = folder.path();
         // An account of the namespace's own: the start-up files of the machine's are not what is measured.
         std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let machine = Namespace::new();
         machine.add_accounts(&at.join("home"), &[("ubuntu", 20001)]);
-        let settings = format!("Ciphers {cipher}\nKexAlgorithms {EXCHANGE}\nPrintLastLog no\nLogLevel INFO");
+        let ciphers = cipher.map_or_else(String::new, |cipher| format!("Ciphers {cipher}\n"));
+        let settings = format!("{ciphers}KexAlgorithms {EXCHANGE}\nPrintLastLog no\nLogLevel INFO");
         let sshd = Sshd::start(&machine, &at.join("sshd"), ([127, 0, 0, 1], 22).into(), &settings);
         let target = format!(
             "[[target]]\nname = \"web1\"\ntags = [\"tag:prod\"]\nssh = {{ address = \"127.0.0.1:22\", host_key = \"{}\" }}\n",
@@ -79,7 +85,8 @@ impl Loopback {
         let mut command = Command::new("ssh");
         command.args(["-F", "none", "-q", "-o", "BatchMode=yes", "-o", "HostKeyAlias=web1", "-l", "ubuntu"]);
         command.arg("-o").arg(format!("UserKnownHostsFile={at}/known_hosts"));
-        command.arg("-o").arg(format!("KexAlgorithms={EXCHANGE}")).args(["-c", self.cipher]);
+        command.arg("-o").arg(format!("KexAlgorithms={EXCHANGE}"));
+        command.args(self.cipher.into_iter().flat_map(|cipher| ["-c", cipher]));
         match way {
             Way::Direct => command.arg("-i").arg(self.folder().join("key")).args(["-p", "22"]),
             Way::Through => command.args(["-o", "IdentityFile=none", "-p", PORT]),
