@@ -29,7 +29,9 @@ fn an_interactive_shell_has_a_terminal_that_follows_the_window() {
     terminal.resize(132, 43);
     terminal.enter("stty size");
     terminal.wait_for("43 132");
-    terminal.enter("sleep 7654321");
+    // The shell hands the terminal to a program before that begins: from then on an interrupt is the program's.
+    terminal.enter("sh -c 'echo $((6 * 7)); exec sleep 7654321'");
+    terminal.wait_for("42");
     terminal.press("C-c");
     terminal.enter("echo interrupted: $?");
     terminal.wait_for("interrupted: 130");
