@@ -1,7 +1,7 @@
 //! The threads that carry connections, each with a runtime of its own.
 //!
 //! A connection is half a dozen tasks that hand each packet on. On one thread that costs as much as a call; on a runtime of
-//! several threads each hand-over wakes another one, which was a third of what the relay cost. So a connection stays on the
+//! several threads each hand-over wakes another one, which was an eighth of what the relay cost. So a connection stays on the
 //! thread that it was given to, the one with the fewest of them. What blocks goes to the runtime's blocking threads as
 //! everywhere.
 

@@ -30,7 +30,7 @@ pub(super) fn for_client() -> Preferred {
 /// Where a client is led that knows AES-GCM and put something else first; nowhere on a machine without AES in hardware.
 pub(super) fn lead() -> Option<Lead> {
     let limits = Limits { rekey_write_limit: LEAD_AFTER, rekey_read_limit: LEAD_AFTER, ..Limits::default() };
-    aes_in_hardware().then(|| Lead { ciphers: Cow::Borrowed(AES_GCM), limits })
+    aes_in_hardware().then_some(Lead { ciphers: Cow::Borrowed(AES_GCM), limits })
 }
 
 #[cfg(target_arch = "x86_64")]
