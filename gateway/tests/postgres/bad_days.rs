@@ -109,3 +109,14 @@ async fn a_policy_that_withdraws_the_role_ends_the_session() {
     let said = sleeper.await.unwrap();
     assert!(said.contains("terminating connection: access was withdrawn"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longest_duration_and_an_idle_time_end_the_session_and_say_so() {
+    for (limit, words) in [(r#""maxDuration": "2s""#, "may last 2s"), (r#""idleTimeout": "2s""#, "idle for")] {
+        let policy = super::stand::POLICY.replace(r#""replication": {}"#, &format!(r#""replication": {{}}, {limit}"#));
+        let stand = Stand::with(&policy, r#"tls = "disable", login = "trust""#).await;
+        let said = failed(stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"])).await;
+        assert!(said.contains("terminating connection") && said.contains(words), "{limit}: {said}");
+        stopped(&stand).await;
+    }
+}
