@@ -9,6 +9,7 @@ mod permit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use sallyport_policies::{self as policies, Decision, Port, RecordingRule, SshAction};
 use tokio::sync::watch;
 
@@ -18,8 +19,8 @@ use crate::identity::{Caller, Device, Origin, Owner};
 use crate::target::{Address, Protocol, Target};
 use crate::world::World;
 
-pub(crate) use permit::{Held, Limits};
-pub use permit::{Permit, PostgresPermit, PostgresRights, Rights, SshPermit, SshRights};
+pub(crate) use permit::{Given, Limits};
+pub use permit::{Permit, PostgresPermit, PostgresRights, SshPermit, SshRights};
 
 /// Decides, each time by the newest world.
 #[derive(Debug, Clone)]
@@ -147,33 +148,45 @@ impl Access {
         })
     }
 
-    /// Does the newest world still allow `approach`, and give at least the rights that were permitted on it? What it gives
-    /// besides is for the next connection.
+    /// What the newest world gives on `approach` in the place of `given`, and the revision of that world. Over SSH what was
+    /// taken away ends the channels that need it, and the session lives on with the rest; in a database it ends the session.
     ///
     /// # Errors
     /// How the session has to end.
-    pub(crate) fn still_allows(&self, approach: &Approach, held: Option<&Held>) -> Result<u64, Ending> {
+    pub(crate) fn anew(&self, approach: &Approach, given: Option<&Given>) -> Result<(u64, Option<Given>), Ending> {
         let world = self.world();
-        let judged = match held {
-            Some(held) => self.still_gives(approach, held),
+        let judged = match given {
+            Some(given) => self.in_place_of(approach, given).map(Some),
             None => self.unchanged(&world, approach, approach.protocol).and_then(|device| {
                 let port = Port::tcp(approach.protocol.port());
                 match world.policy.approach(&subject(&device), &object(&approach.target), port) {
-                    Decision::Allow(_) => Ok(()),
+                    Decision::Allow(_) => Ok(None),
                     Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
                 }
             }),
         };
-        judged.map(|()| world.revision).map_err(|failure| Ending::Revoked(failure.to_string()))
+        judged.map(|given| (world.revision, given)).map_err(|failure| Ending::Revoked(failure.to_string()))
     }
 
-    fn still_gives(&self, approach: &Approach, held: &Held) -> Result<(), Failure> {
-        let now = match &held.rights {
-            Rights::Ssh(_) => self.permit_ssh(approach, &held.account)?.held(),
-            Rights::Postgres(rights) => self.permit_postgres(approach, &held.account, &rights.database)?.held(),
-        };
-        let narrowed = || Failure::Denied("the policy allows less here than before: connect again".to_owned());
-        now.covers(held).then_some(()).ok_or_else(narrowed)
+    fn in_place_of(&self, approach: &Approach, given: &Given) -> Result<Given, Failure> {
+        match given {
+            Given::Ssh(held) => {
+                let now = self.permit_ssh(approach, held.account())?.in_place_of(held)?;
+                Ok(Given::Ssh(Arc::new(now)))
+            }
+            Given::Postgres(held) => {
+                let now = self.permit_postgres(approach, held.account(), held.database())?.in_place_of(held)?;
+                match now.rights.cover(&held.rights) {
+                    true => Ok(given.clone()),
+                    false => Err(Failure::Denied("the policy allows less here than before: connect again".to_owned())),
+                }
+            }
+        }
+    }
+
+    /// When the device of `approach` expires, by the newest world; `None` where it does not, or is not enrolled any more.
+    pub(crate) fn expiry(&self, approach: &Approach) -> Option<Timestamp> {
+        self.world().directory.expiry(&approach.caller.device().key)
     }
 
     /// The place on the tailnet that `host` and `port` mean to a caller: a registered target, and something that it speaks.

@@ -151,6 +151,11 @@ impl Directory {
         }
     }
 
+    /// When the enrolled device with `key` expires, or did; `None` where it never does.
+    pub fn expiry(&self, key: &PublicKey) -> Option<Timestamp> {
+        self.by_key.get(key)?.expires
+    }
+
     /// All devices, in no order.
     pub fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.by_key.values()

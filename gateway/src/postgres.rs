@@ -115,7 +115,7 @@ pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker
 
 /// A session that its server has let in.
 struct Entered {
-    permit: PostgresPermit,
+    permit: Arc<PostgresPermit>,
     judge: Judge,
     target: reach::Target,
     /// The role that was made for it.
@@ -166,7 +166,7 @@ async fn enter(client: &Client, session: &Session, broker: &Broker) -> Result<En
 }
 
 /// Asks for the role and the database that the client named, and says how the session is to be started.
-async fn authorize(client: &Client, session: &Session) -> Result<(PostgresPermit, Startup, Judge), Failure> {
+async fn authorize(client: &Client, session: &Session) -> Result<(Arc<PostgresPermit>, Startup, Judge), Failure> {
     let asked = &client.startup;
     let Some(role) = asked.parameter("user").filter(|role| !role.is_empty()) else {
         return Err(Failure::Client("no PostgreSQL user name specified in startup packet".to_owned()));

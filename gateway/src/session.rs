@@ -10,6 +10,7 @@ mod limits;
 mod live;
 mod run;
 mod sight;
+mod standing;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use sallyport_recorder::{Event, Recording, SessionId};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::access::{Access, Approach, Held, Permit, PostgresPermit, Rights, SshPermit};
+use crate::access::{Access, Approach, Given, Permit, PostgresPermit, SshPermit};
 use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
@@ -28,6 +29,8 @@ pub use inside::{InnerCall, Inside};
 use limits::Activity;
 pub use live::Live;
 pub use run::{Runner, run};
+pub use standing::SshPermits;
+use standing::Standing;
 
 /// A connection of one caller to one target, with its recording open.
 pub struct Session {
@@ -41,17 +44,6 @@ pub struct Session {
     ended: watch::Receiver<Option<Ending>>,
     /// What the caller is told while the session goes on.
     notice: watch::Sender<String>,
-}
-
-/// How far a session has come.
-#[derive(Debug, Clone, PartialEq)]
-enum Standing {
-    /// The caller may open a transport; the account is not known yet.
-    Approaching,
-    /// The account that the caller asked for last is not for them.
-    Refused { account: String },
-    /// The caller is in, with these rights.
-    Permitted(Box<Held>),
 }
 
 impl Session {
@@ -81,44 +73,71 @@ impl Session {
         dial::dial(&self.approach.target().name, &self.approach.address().to_string()).await
     }
 
-    /// Asks for an account over SSH; by the newest policy, and anew for each name. The last answer holds.
+    /// Asks for an account over SSH; by the newest policy, and anew for each name. The last answer holds, until the policy
+    /// changes: see [`Session::ssh_permits`].
     ///
     /// # Errors
     /// [`Failure::Denied`] with the sentence for the caller, [`Failure::Recording`] when this account has to be recorded
     /// and the recording is not there.
-    pub fn authorize_ssh(&self, account: &str) -> Result<SshPermit, Failure> {
-        self.authorize(account, || self.access.permit_ssh(&self.approach, account))
+    pub fn authorize_ssh(&self, account: &str) -> Result<Arc<SshPermit>, Failure> {
+        self.authorize(account, || self.access.permit_ssh(&self.approach, account), Given::Ssh)
     }
 
     /// Asks for a role in a database of a Postgres server, in the same way.
     ///
     /// # Errors
     /// As for [`Session::authorize_ssh`].
-    pub fn authorize_postgres(&self, role: &str, database: &str) -> Result<PostgresPermit, Failure> {
-        self.authorize(role, || self.access.permit_postgres(&self.approach, role, database))
+    pub fn authorize_postgres(&self, role: &str, database: &str) -> Result<Arc<PostgresPermit>, Failure> {
+        self.authorize(role, || self.access.permit_postgres(&self.approach, role, database), Given::Postgres)
     }
 
-    fn authorize<R: Clone + Into<Rights>>(
+    fn authorize<R>(
         &self,
         account: &str,
         decide: impl FnOnce() -> Result<Permit<R>, Failure>,
-    ) -> Result<Permit<R>, Failure> {
+        given: fn(Arc<Permit<R>>) -> Given,
+    ) -> Result<Arc<Permit<R>>, Failure> {
         let kept: String = account.chars().take(MAX_ACCOUNT).collect();
-        self.standing.send_replace(Standing::Refused { account: kept.clone() });
-        if kept.len() < account.len() {
-            return Err(Failure::Denied(format!("no account has a name of more than {MAX_ACCOUNT} characters")));
-        }
-        let permit = decide()?;
-        if self.recording.is_none() && permit.recording() == RecordingRule::Required {
-            return Err(Failure::Recording("it could not be opened".into()));
-        }
-        self.standing.send_replace(Standing::Permitted(Box::new(permit.held())));
-        // A change between the decision and the line above was judged without this account: look again.
-        if let Err(ending) = self.access.still_allows(&self.approach, Some(&permit.held())) {
-            self.standing.send_replace(Standing::Refused { account: kept });
-            return Err(Failure::Denied(ending.to_string()));
-        }
-        Ok(permit)
+        let too_long = || Failure::Denied(format!("no account has a name of more than {MAX_ACCOUNT} characters"));
+        let mut answer = Err(Failure::Ours("nothing was decided".into()));
+        // Decided where it is kept, so that no change of the world comes between: it would be judged without this account.
+        self.standing.send_modify(|standing| {
+            let decided = if kept.len() < account.len() { Err(too_long()) } else { decide() };
+            answer = decided.and_then(|permit| match (permit.recording(), &self.recording) {
+                (RecordingRule::Required, None) => Err(Failure::Recording("it could not be opened".into())),
+                _ => Ok(Arc::new(permit)),
+            });
+            *standing = match &answer {
+                Ok(permit) => Standing::Permitted(given(Arc::clone(permit))),
+                Err(_) => Standing::Refused { account: kept },
+            };
+        });
+        answer
+    }
+
+    /// Asks again, by the newest world: what it gives takes the place of what was given. Says which world that is.
+    ///
+    /// # Errors
+    /// How the session has to end.
+    fn ask_again(&self) -> Result<u64, Ending> {
+        let mut judged = Err(Ending::Revoked("nothing was decided".to_owned()));
+        self.standing.send_if_modified(|standing| {
+            let given = match &*standing {
+                Standing::Permitted(given) => Some(given),
+                Standing::Approaching | Standing::Refused { .. } => None,
+            };
+            let (revision, now) = match self.access.anew(&self.approach, given) {
+                Ok((revision, now)) => (Ok(revision), now),
+                Err(ending) => (Err(ending), None),
+            };
+            judged = revision;
+            let renewed = now.is_some();
+            if let Some(now) = now {
+                *standing = Standing::Permitted(now);
+            }
+            renewed
+        });
+        judged
     }
 
     /// The recording; `None` when it could not be opened and the policy lets the session go on without.
@@ -145,7 +164,7 @@ impl Session {
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {
             Standing::Approaching | Standing::Refused { .. } => self.approach.recording(),
-            Standing::Permitted(held) => held.recording,
+            Standing::Permitted(given) => given.recording(),
         }
     }
 
@@ -154,7 +173,12 @@ impl Session {
         self.activity.touch();
     }
 
-    /// Sentences for a person at a terminal, each as it comes: that a limit of the session is near.
+    /// Tells a person at a terminal something in passing.
+    pub fn notify(&self, sentence: String) {
+        self.notice.send_replace(sentence);
+    }
+
+    /// Sentences for a person at a terminal, each as it comes: that a limit of the session is near, or a right was taken away.
     pub fn notices(&self) -> watch::Receiver<String> {
         self.notice.subscribe()
     }
@@ -173,15 +197,7 @@ impl Session {
         match &*self.standing.borrow() {
             Standing::Approaching => None,
             Standing::Refused { account } => Some((account.clone(), None)),
-            Standing::Permitted(held) => Some((held.account.clone(), Some(held.rule.clone()))),
-        }
-    }
-
-    /// What was permitted, once something was.
-    fn held(&self) -> Option<Held> {
-        match &*self.standing.borrow() {
-            Standing::Permitted(held) => Some(Held::clone(held)),
-            Standing::Approaching | Standing::Refused { .. } => None,
+            Standing::Permitted(given) => Some((given.account().to_owned(), Some(given.rule().to_owned()))),
         }
     }
 }

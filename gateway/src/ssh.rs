@@ -71,7 +71,8 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
 
     let channels = TaskTracker::new();
     let farewell = relay::Farewell::default();
-    let relays = relay::Relays::new(Arc::clone(&session), permit, client.handle(), target, farewell.clone());
+    let mut permits = session.ssh_permits();
+    let relays = relay::Relays::new(Arc::clone(&session), client.handle(), target, farewell.clone());
     let answering = async {
         while let Some(asking) = client.asking().await {
             relays.answer(asking).await;
@@ -88,6 +89,9 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
                 channels.spawn(relays.carry_back(opening));
             }
             () = &mut answering => {}
+            () = permits.renewed() => {
+                channels.spawn(relays.judge_listeners());
+            }
             ending = session.ended() => {
                 farewell.say(&ending.to_string());
                 break Ok(Some(ending.to_string()));

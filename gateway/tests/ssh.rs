@@ -21,6 +21,8 @@ mod hostile;
 #[path = "ssh/limits.rs"]
 mod limits;
 mod middle;
+#[path = "ssh/narrowed.rs"]
+mod narrowed;
 
 use std::path::Path;
 use std::process::{Output, Stdio};

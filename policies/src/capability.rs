@@ -105,40 +105,6 @@ impl SshCapability {
     pub fn may_listen(&self, at: Endpoint<'_>) -> bool {
         at.is_among(&self.remote_forward)
     }
-
-    /// Whether every right of `held` is among these and no limit is stricter, so that whoever holds it may go on. Lists are
-    /// compared as they are written: a pattern that was put in other words counts as taken away.
-    pub fn covers(&self, held: &SshCapability) -> bool {
-        // Taken apart by name, so that a new right cannot be forgotten here.
-        let SshCapability {
-            shell,
-            exec,
-            sftp,
-            subsystems,
-            local_forward,
-            remote_forward,
-            agent,
-            x11,
-            env,
-            max_duration,
-            idle_timeout,
-        } = held;
-        let lists = [
-            (subsystems, &self.subsystems),
-            (local_forward, &self.local_forward),
-            (remote_forward, &self.remote_forward),
-            (env, &self.env),
-        ];
-        (self.shell || !shell)
-            && self.exec.covers(exec)
-            && (self.sftp.download || !sftp.download)
-            && (self.sftp.upload || !sftp.upload)
-            && (self.agent || !agent)
-            && (self.x11 || !x11)
-            && lists.into_iter().all(|(held, now)| held.iter().all(|one| now.contains(one)))
-            && stricter(self.max_duration, *max_duration) == *max_duration
-            && stricter(self.idle_timeout, *idle_timeout) == *idle_timeout
-    }
 }
 
 /// Which commands may be run.
@@ -163,14 +129,6 @@ impl ExecRule {
         }
     }
 
-    fn covers(&self, held: &ExecRule) -> bool {
-        match (self, held) {
-            (ExecRule::Any, _) | (_, ExecRule::None) => true,
-            (ExecRule::Patterns(now), ExecRule::Patterns(held)) => held.iter().all(|one| now.contains(one)),
-            (ExecRule::None | ExecRule::Patterns(_), _) => false,
-        }
-    }
-
     fn add(&mut self, other: &ExecRule) {
         match (&mut *self, other) {
             (ExecRule::Any, _) | (_, ExecRule::None) => {}
@@ -191,47 +149,4 @@ pub struct SftpRule {
 
 fn stricter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn covers_what_stayed_or_grew_and_nothing_that_was_taken_away() {
-        let exec = |rule| SshCapability { exec: rule, ..SshCapability::nothing() };
-        let patterns = |list: &[&str]| ExecRule::Patterns(list.iter().map(|one| (*one).to_owned()).collect());
-        let forward = |list: &[&str]| SshCapability {
-            local_forward: list.iter().map(|one| (*one).to_owned()).collect(),
-            ..SshCapability::nothing()
-        };
-        let (all, none) = (SshCapability::default(), SshCapability::nothing());
-        let limited = SshCapability { max_duration: Some(Duration::from_secs(1)), ..all.clone() };
-        let cases = [
-            ("the same", all.clone(), all.clone(), true),
-            ("grew", all.clone(), none.clone(), true),
-            ("shrank", none.clone(), all.clone(), false),
-            ("a limit", limited.clone(), all.clone(), false),
-            ("no limit any more", all.clone(), limited.clone(), true),
-            ("the same limit", limited.clone(), limited, true),
-            ("no shell", SshCapability { shell: false, ..all.clone() }, all.clone(), false),
-            ("any command where some were allowed", exec(ExecRule::Any), exec(patterns(&["ls"])), true),
-            ("some commands where any was allowed", exec(patterns(&["ls"])), exec(ExecRule::Any), false),
-            ("one more command", exec(patterns(&["ls", "id"])), exec(patterns(&["id"])), true),
-            ("one command less", exec(patterns(&["ls"])), exec(patterns(&["ls", "id"])), false),
-            ("one more forward", forward(&["a:1", "b:2"]), forward(&["b:2"]), true),
-            ("one forward less", forward(&["a:1"]), forward(&["a:1", "b:2"]), false),
-            (
-                "uploads",
-                SshCapability { sftp: SftpRule { download: true, upload: false }, ..all.clone() },
-                all.clone(),
-                false,
-            ),
-            ("agent", none.clone(), SshCapability { agent: true, ..none.clone() }, false),
-            ("X11", none.clone(), SshCapability { x11: true, ..none.clone() }, false),
-        ];
-        for (name, now, held, covered) in cases {
-            assert_eq!(now.covers(&held), covered, "{name}");
-        }
-    }
 }

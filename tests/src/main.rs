@@ -12,6 +12,7 @@ mod bad_days;
 mod chaos;
 mod databases;
 mod doctor;
+mod endurance;
 mod forbidden;
 mod forwards;
 mod live;

@@ -117,6 +117,47 @@ fn removing_a_device_ends_its_sessions_at_once() {
 }
 
 #[test]
+fn a_device_that_expires_while_it_is_used_loses_its_session_and_is_let_in_no_more() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let expires = |at: &str| -> jiff::Timestamp {
+        let _set = world.sallyport(&["device", "expire", "laptop", "--at", at]).ok();
+        let listed = world.sallyport(&["device", "ls", "--json"]).ok();
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        listed[0]["expires"].as_str().unwrap().parse().unwrap()
+    };
+    let mut command = alice.client("ssh");
+    let soon = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3", "-tt"];
+    command.args(soon).args(["ubuntu@web1", "echo up; read line; echo got $line; sleep 3456789"]);
+    let mut talk = e2e::Talk::start(command);
+    talk.expect("up");
+    // A time that was put off does not end it.
+    let first = expires("3s");
+    let _later = expires("1h");
+    wait_until("the first time has passed", || jiff::Timestamp::now() > first);
+    talk.say("more");
+    talk.expect("got more");
+
+    let expired = expires("4s");
+    assert_eq!(talk.end(), 255);
+    let mut session = serde_json::Value::Null;
+    wait_until("the session is in the list, ended", || {
+        let listed: serde_json::Value =
+            serde_json::from_str(&world.sallyport(&["sessions", "ls", "--json"]).ok()).unwrap();
+        session = listed[0].clone();
+        session["outcome"] == "expired" || session["outcome"] == "revoked"
+    });
+    let ended: jiff::Timestamp = session["ended"].as_str().unwrap().parse().unwrap();
+    assert!(ended >= expired, "it ended at {ended}, before its device expired at {expired}");
+    assert!(session["reason"].as_str().unwrap().contains("expired"), "{session}");
+    wait_until("the command on the target has ended with it", || !world.web1.runs("sleep 3456789"));
+    let out = alice.ssh(&["-o", "ConnectTimeout=3", "ubuntu@web1", "echo in"]).failed();
+    assert!(!out.contains("in\n"), "{out}");
+    let _again = expires("90d");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "echo in"]).ok(), "in\n");
+}
+
+#[test]
 fn the_packet_backend_serves_where_no_tun_can_be_opened() {
     let world = World::start(Setup { tailnet: "backend = \"packet\"".into(), ..Setup::default() });
     assert!(world.gateway().printed().contains("packet socket"), "{}", world.gateway().printed());

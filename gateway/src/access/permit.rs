@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sallyport_policies::{PostgresCapability, RecordingRule, SshCapability};
 
+use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::target::Target;
 
@@ -47,23 +48,13 @@ pub struct PostgresRights {
     pub(super) capability: PostgresCapability,
 }
 
-/// What a permit gives, as a live session remembers it. It permits nothing itself: it is what the newest policy has to
-/// give still for the session to go on.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Held {
-    pub(crate) account: String,
-    pub(crate) rule: String,
-    pub(crate) recording: RecordingRule,
-    pub(crate) rights: Rights,
-}
-
-/// The rights of any protocol.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rights {
+/// What a session was let in with. It holds until a newer world is asked: that one's answer takes its place.
+#[derive(Debug, Clone)]
+pub(crate) enum Given {
     /// Over SSH.
-    Ssh(SshRights),
+    Ssh(Arc<SshPermit>),
     /// In a database.
-    Postgres(PostgresRights),
+    Postgres(Arc<PostgresPermit>),
 }
 
 /// What a permit says about time.
@@ -112,14 +103,20 @@ impl<R> Permit<R> {
     }
 }
 
-impl<R: Clone + Into<Rights>> Permit<R> {
-    /// What it gives, for the session to remember.
-    pub(crate) fn held(&self) -> Held {
-        Held {
-            account: self.account.clone(),
-            rule: self.rule.clone(),
-            recording: self.recording,
-            rights: self.rights.clone().into(),
+impl<R> Permit<R> {
+    /// The permit that takes the place of `held` in a session that goes on. The recording cannot become stricter in the middle,
+    /// nor end there; one that is kept because it had to be loses nothing when it would not have to be any more.
+    ///
+    /// # Errors
+    /// [`Failure::Denied`] where the recording would have to be another one.
+    pub(super) fn in_place_of<H>(self, held: &Permit<H>) -> Result<Self, Failure> {
+        let kept = self.recording == held.recording
+            || (held.recording, self.recording) == (RecordingRule::Required, RecordingRule::BestEffort);
+        match kept {
+            true => Ok(Self { recording: held.recording, ..self }),
+            false => Err(Failure::Denied(
+                "the policy records what is done here in another way than before: connect again".into(),
+            )),
         }
     }
 }
@@ -158,52 +155,45 @@ impl PostgresPermit {
     }
 }
 
-impl Held {
-    /// Whether a session that holds `held` may go on under these. The rule may stand on another line now; what it gives is
-    /// what counts.
-    pub(super) fn covers(&self, held: &Self) -> bool {
-        let Self { account, rule: _, recording, rights } = held;
-        // A session that is recorded because it had to be loses nothing when it would not have to be any more.
-        let recorded = self.recording == *recording
-            || (*recording, self.recording) == (RecordingRule::Required, RecordingRule::BestEffort);
-        self.account == *account && recorded && self.rights.cover(rights)
+impl PostgresRights {
+    /// Whether these are at least `held`.
+    pub(super) fn cover(&self, held: &Self) -> bool {
+        let Self { database, rules: _, capability } = held;
+        self.database == *database && self.capability.covers(capability)
     }
 }
 
-impl Rights {
-    fn cover(&self, held: &Self) -> bool {
-        match (self, held) {
-            (Self::Ssh(now), Self::Ssh(SshRights { accept_env, capability })) => {
-                accept_env.iter().all(|pattern| now.accept_env.contains(pattern)) && now.capability.covers(capability)
-            }
-            (Self::Postgres(now), Self::Postgres(PostgresRights { database, rules: _, capability })) => {
-                now.database == *database && now.capability.covers(capability)
-            }
-            (Self::Ssh(_), Self::Postgres(_)) | (Self::Postgres(_), Self::Ssh(_)) => false,
-        }
-    }
-
-    /// How long a session with them may last, in all and without activity.
-    pub(crate) fn limits(&self) -> Limits {
+impl Given {
+    /// Who the caller is on the target.
+    pub(crate) fn account(&self) -> &str {
         match self {
-            Self::Ssh(SshRights { capability, .. }) => {
-                Limits { longest: capability.max_duration, idle: capability.idle_timeout }
-            }
-            Self::Postgres(PostgresRights { capability, .. }) => {
-                Limits { longest: capability.max_duration, idle: capability.idle_timeout }
-            }
+            Self::Ssh(permit) => permit.account(),
+            Self::Postgres(permit) => permit.account(),
         }
     }
-}
 
-impl From<SshRights> for Rights {
-    fn from(rights: SshRights) -> Self {
-        Self::Ssh(rights)
+    /// The rule that allowed it.
+    pub(crate) fn rule(&self) -> &str {
+        match self {
+            Self::Ssh(permit) => permit.rule(),
+            Self::Postgres(permit) => permit.rule(),
+        }
     }
-}
 
-impl From<PostgresRights> for Rights {
-    fn from(rights: PostgresRights) -> Self {
-        Self::Postgres(rights)
+    /// Whether the session must be recorded.
+    pub(crate) fn recording(&self) -> RecordingRule {
+        match self {
+            Self::Ssh(permit) => permit.recording(),
+            Self::Postgres(permit) => permit.recording(),
+        }
+    }
+
+    /// How long the session may last, in all and without activity.
+    pub(crate) fn limits(&self) -> Limits {
+        let (longest, idle) = match self {
+            Self::Ssh(permit) => (permit.capability().max_duration, permit.capability().idle_timeout),
+            Self::Postgres(permit) => (permit.capability().max_duration, permit.capability().idle_timeout),
+        };
+        Limits { longest, idle }
     }
 }

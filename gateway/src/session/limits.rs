@@ -65,7 +65,7 @@ fn near(whole: Duration, unless: &str, why: &str) -> String {
 
 fn limits(standing: &Standing) -> Limits {
     match standing {
-        Standing::Permitted(held) => held.rights.limits(),
+        Standing::Permitted(given) => given.limits(),
         Standing::Approaching | Standing::Refused { .. } => Limits::default(),
     }
 }

@@ -150,15 +150,13 @@ async fn supervise(
         tokio::select! {
             result = &mut broker => return Ended { gap, ..finished(result) },
             ending = session.ended() => break ending,
-            () = access.changed() => match access.still_allows(&session.approach, session.held().as_ref()) {
+            () = access.changed() => match session.ask_again() {
                 Ok(revision) => place.judged(revision),
                 Err(ending) => place.end(ending),
             },
             () = expiry(session) => place.end(Ending::Expired),
             ending = limits::reached(session) => place.end(ending),
-            sentence = limits::nearing(session, &mut warned) => {
-                session.notice.send_replace(sentence);
-            }
+            sentence = limits::nearing(session, &mut warned) => session.notify(sentence),
             error = &mut failure, if gap.is_none() => {
                 gap = Some(error.clone());
                 warn!(session = %session.id, %error, "the recording failed");
@@ -193,7 +191,7 @@ async fn seal(runner: &Runner, session: &Session, end: Ended) {
         session = %session.id,
         caller = %session.caller(),
         target = %session.target().name,
-        account = session.held().map_or_else(|| "-".to_owned(), |held| held.account),
+        account = session.asked().map_or_else(|| "-".to_owned(), |(account, _)| account),
         outcome = end.outcome.as_str(),
         %reason,
         "session ended"
@@ -232,9 +230,9 @@ fn outcome_of(ending: &Ending) -> Outcome {
     }
 }
 
-/// Resolves when the device's enrolment ends.
+/// Resolves when the device's enrolment ends, as it is known now; a change of it is asked for anew.
 async fn expiry(session: &Session) {
-    let Some(expires) = session.caller().device().expires else { return std::future::pending().await };
+    let Some(expires) = session.access.expiry(&session.approach) else { return std::future::pending().await };
     loop {
         let left = session.access.clock().now().duration_until(expires);
         match Duration::try_from(left) {

@@ -36,7 +36,7 @@ impl Sight {
             return Some(format!("its recording has failed: {failure}"));
         }
         match &*self.standing.borrow() {
-            Standing::Permitted(held) if held.recording == RecordingRule::Off => {
+            Standing::Permitted(given) if given.recording() == RecordingRule::Off => {
                 Some("the policy keeps its output out of the recording, so that only its events are seen".to_owned())
             }
             _ => None,

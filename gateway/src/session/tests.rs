@@ -181,14 +181,11 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
     let (device, target) = (stand.middle.device.clone(), stand.middle.target.clone());
     let renamed = Device { owner: Owner::User("bob@example.com".into()), ..device.clone() };
     let moved = Target { tags: vec![], ..target.clone() };
-    let narrowed = POLICY
-        .replace(r#""ip": ["tcp:22"]"#, r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {} }] }"#);
     let unrecorded = POLICY.replace(
         r#""ip": ["tcp:22"]"#,
         r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {}, "sftp": { "download": true, "upload": true }, "recording": "off" }] }"#,
     );
-    let cases: [(&str, &str, &[&Device], &[&Target]); 7] = [
-        ("narrowed rights", &narrowed, &[&device], &[&target]),
+    let cases: [(&str, &str, &[&Device], &[&Target]); 6] = [
         ("another recording rule", &unrecorded, &[&device], &[&target]),
         ("policy", NOTHING, &[&device], &[&target]),
         ("device removed", POLICY, &[], &[&target]),
@@ -217,6 +214,36 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
         let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
         assert_eq!(outcome(&row).0, "revoked", "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_change_that_takes_rights_leaves_the_session_with_the_rest_at_once() {
+    let mut stand = Stand::new().await;
+    let narrowed = POLICY
+        .replace(r#""ip": ["tcp:22"]"#, r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {} }] }"#);
+    let (up, is_up) = oneshot::channel();
+    let approach = stand.approach().await.unwrap();
+    let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
+    let running = tokio::spawn(async move {
+        run(&runner, approach, id, |session| async move {
+            let first = session.authorize_ssh("ubuntu")?;
+            assert_eq!(first.capability().exec, sallyport_policies::ExecRule::Any);
+            let mut permits = session.ssh_permits();
+            let _ = up.send(());
+            permits.renewed().await;
+            let permit = permits.now().map_err(Failure::Denied)?;
+            assert_eq!((permit.account(), permit.capability().shell), ("ubuntu", true));
+            assert_eq!(permit.capability().exec, sallyport_policies::ExecRule::None);
+            assert_eq!(permit.recording(), first.recording());
+            Ok(())
+        })
+        .await;
+    });
+    is_up.await.unwrap();
+    stand.change(2, &narrowed, &[&stand.middle.device], &[&stand.middle.target]);
+    running.await.unwrap();
+    let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
+    assert_eq!(outcome(&row).0, "completed", "{row:?}");
 }
 
 #[tokio::test]

@@ -52,8 +52,8 @@ pub(super) enum Request<'a> {
     Listen(Endpoint<'a>),
     /// That the target listens no longer; whether this connection had asked it to listen there.
     Unlisten { listening: bool },
-    /// A channel from the target, for a connection to where it listens; whether this connection had asked for that.
-    Forwarded { listening: bool },
+    /// A channel from the target, for a connection to where it listens; where this connection had asked it to.
+    Forwarded { at: Option<Endpoint<'a>> },
     /// A channel from the target to the caller's agent; whether agent forwarding was asked for and passed on.
     AgentChannel { forwarding: bool },
     /// A channel from the target to the caller's display; the same.
@@ -146,6 +146,15 @@ impl FileRule {
         };
         Err(format!("{what}{}", self.place))
     }
+
+    /// Decides whether it gives all that `held` gave.
+    ///
+    /// # Errors
+    /// What it does not, as a sentence for the caller.
+    pub(super) fn judge_all_of(&self, held: &Self) -> Result<(), String> {
+        let uses = [(FileUse::Look, true), (FileUse::Download, held.download), (FileUse::Upload, held.upload)];
+        uses.into_iter().filter(|(_, given)| *given).try_for_each(|(usage, _)| self.judge(usage))
+    }
 }
 
 /// Decides whether `permit` covers `request`.
@@ -203,12 +212,13 @@ fn judge(given: &Given<'_>, request: Request<'_>) -> Result<(), String> {
         Request::Dial(to) => {
             capability.may_dial(to).then_some(()).ok_or_else(|| missing(&format!("local forwarding to {}", shown(to))))
         }
-        Request::Listen(at) => capability
+        Request::Listen(at) | Request::Forwarded { at: Some(at) } => capability
             .may_listen(at)
             .then_some(())
             .ok_or_else(|| missing(&format!("remote forwarding from {}", shown(at)))),
-        Request::Unlisten { listening } | Request::Forwarded { listening } => {
-            listening.then_some(()).ok_or_else(|| "this session asked for no such forward".to_owned())
+        Request::Unlisten { listening: true } => Ok(()),
+        Request::Unlisten { listening: false } | Request::Forwarded { at: None } => {
+            Err("this session asked for no such forward".to_owned())
         }
         Request::AgentChannel { forwarding } => (capability.agent && forwarding)
             .then_some(())

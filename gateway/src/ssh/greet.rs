@@ -104,7 +104,7 @@ pub(super) enum Fault {
 /// A client whose connection is up.
 pub(super) struct Client {
     handle: server::Handle,
-    verdicts: Mutex<mpsc::Receiver<Result<SshPermit, Failure>>>,
+    verdicts: Mutex<mpsc::Receiver<Result<Arc<SshPermit>, Failure>>>,
     openings: Mutex<mpsc::Receiver<Opening<Msg>>>,
     askings: Mutex<mpsc::Receiver<Asking>>,
     gone: CancellationToken,
@@ -145,7 +145,7 @@ impl Client {
     ///
     /// # Errors
     /// Why it is not: the last denial, or that it took too long or left.
-    pub(super) async fn permitted(&self) -> Result<SshPermit, Failure> {
+    pub(super) async fn permitted(&self) -> Result<Arc<SshPermit>, Failure> {
         let permit = tokio::select! {
             verdict = self.verdict() => verdict?,
             () = tokio::time::sleep(LOGIN_DEADLINE) => {
@@ -166,7 +166,7 @@ impl Client {
         Ok(permit)
     }
 
-    async fn verdict(&self) -> Result<SshPermit, Failure> {
+    async fn verdict(&self) -> Result<Arc<SshPermit>, Failure> {
         let mut last = Failure::Client("it left before it logged in".into());
         let mut verdicts = self.verdicts.lock().await;
         while let Some(verdict) = verdicts.recv().await {

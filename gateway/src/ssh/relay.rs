@@ -2,12 +2,13 @@
 //!
 //! [`open`] opens them, whichever end wants one; [`passage`] carries a program's, [`requests`] judges what is asked for on it,
 //! and [`program`] is where the byte streams of what runs there are observed; [`forward`] carries a forwarded connection;
-//! [`listen`] answers what is asked of the whole connection, [`asked`] remembers what the target may open because of it, and
-//! [`farewell`] ends them all.
+//! [`listen`] answers what is asked of the whole connection, [`asked`] remembers what the target may open because of it;
+//! [`granted`] ends what a newer permit takes away, and [`farewell`] all of them.
 
 mod asked;
 mod farewell;
 mod forward;
+mod granted;
 mod listen;
 mod open;
 mod passage;
@@ -24,9 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::opening::{Asking, Opening};
 use super::reach::Target;
-use crate::access::SshPermit;
 use crate::failure::Failure;
-use crate::session::Session;
+use crate::session::{Session, SshPermits};
 
 use asked::Asked;
 pub(super) use farewell::Farewell;
@@ -37,7 +37,7 @@ pub(super) struct Relays(Arc<Shared>);
 
 struct Shared {
     session: Arc<Session>,
-    permit: SshPermit,
+    permits: SshPermits,
     client: server::Handle,
     target: Target,
     asked: Asked,
@@ -49,16 +49,10 @@ struct Shared {
 }
 
 impl Relays {
-    pub(super) fn new(
-        session: Arc<Session>,
-        permit: SshPermit,
-        client: server::Handle,
-        target: Target,
-        farewell: Farewell,
-    ) -> Self {
+    pub(super) fn new(session: Arc<Session>, client: server::Handle, target: Target, farewell: Farewell) -> Self {
         Self(Arc::new(Shared {
+            permits: session.ssh_permits(),
             session,
-            permit,
             client,
             target,
             asked: Asked::default(),
@@ -102,6 +96,12 @@ impl Relays {
     pub(super) fn carry_back(&self, opening: Opening<client::Msg>) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.0);
         async move { shared.tell(shared.carry_back(opening).await) }
+    }
+
+    /// Ends what the target listens on and the newest permit does not give any more; each open channel sees to itself.
+    pub(super) fn judge_listeners(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.0);
+        async move { shared.tell(shared.judge_listeners().await) }
     }
 
     /// Answers a request of the client's about the whole connection; the next one is to wait for it.

@@ -19,7 +19,7 @@ pub(super) const FORWARDING: &str = r#"{
 }"#;
 
 /// Sends back what it gets, and ends when that does.
-async fn echo() -> u16 {
+pub(super) async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -48,12 +48,12 @@ fn echo_at(path: &str) {
     });
 }
 
-async fn free_port() -> u16 {
+pub(super) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 /// Connects to what a client or a target listens on, once it does.
-async fn connect(port: u16) -> TcpStream {
+pub(super) async fn connect(port: u16) -> TcpStream {
     for _ in 0..600 {
         #[expect(clippy::disallowed_methods, reason = "is the program behind a forward")]
         if let Ok(stream) = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await {
@@ -203,27 +203,40 @@ async fn a_stalled_forward_holds_nobody_up() {
     stalling.abort();
 }
 
+impl Stand {
+    /// An agent of the caller's with one key, `of-alice`; its socket, and its process.
+    pub(super) async fn agent(&self) -> (String, Child) {
+        let (socket, key) = (self.path("agent"), self.path("agent_key"));
+        let mut command = Command::new("ssh-agent");
+        command.args(["-D", "-a", &socket]).stdout(Stdio::null()).kill_on_drop(true);
+        let agent = command.spawn().unwrap();
+        let made = Command::new("ssh-keygen").args(["-qt", "ed25519", "-N", "", "-C", "of-alice", "-f", &key]).status();
+        assert!(made.await.unwrap().success());
+        for _ in 0..200 {
+            if Path::new(&socket).exists() {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        let added = Command::new("ssh-add").args(["-q", &key]).env("SSH_AUTH_SOCK", &socket).status().await.unwrap();
+        assert!(added.success());
+        (socket, agent)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_target_uses_the_agent_while_it_may() {
     let stand = Stand::with_policy(FORWARDING).await;
-    let (socket, key) = (stand.path("agent"), stand.path("agent_key"));
-    let mut agent = Command::new("ssh-agent").args(["-D", "-a", &socket]).stdout(Stdio::null()).spawn().unwrap();
-    let made = Command::new("ssh-keygen").args(["-qt", "ed25519", "-N", "", "-C", "of-alice", "-f", &key]).status();
-    assert!(made.await.unwrap().success());
-    for _ in 0..200 {
-        if Path::new(&socket).exists() {
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    let added = Command::new("ssh-add").args(["-q", &key]).env("SSH_AUTH_SOCK", &socket).status().await.unwrap();
-    assert!(added.success());
+    let (socket, _agent) = stand.agent().await;
     let mut client = stand.client("ssh", &["-A", "web1", "ssh-add -l"]);
     let output =
         timeout(Duration::from_secs(60), client.env("SSH_AUTH_SOCK", &socket).output()).await.unwrap().unwrap();
     assert!(text(&output.stdout).contains("of-alice"), "{}", text(&output.stderr));
     stand.recorded(r#""type":"agent_forwarding","channel":0"#).await;
     stand.recorded(r#""type":"forward_opened","channel":1,"kind":"agent""#).await;
+    // Each use has an end, with its bytes: the question of `ssh-add -l` is five bytes long.
+    stand.recorded(r#""type":"forward_closed","channel":1,"sent":"#).await;
+    stand.recorded(r#","received":5,"lasted_ms""#).await;
 
     let denied = Stand::new().await;
     let mut client = denied.client("ssh", &["-A", "web1", "echo [$SSH_AUTH_SOCK]"]);
@@ -231,7 +244,6 @@ async fn the_target_uses_the_agent_while_it_may() {
         timeout(Duration::from_secs(60), client.env("SSH_AUTH_SOCK", &socket).output()).await.unwrap().unwrap();
     assert_eq!(text(&output.stdout), "[]\n");
     denied.recorded(r#""type":"forward_refused","kind":"agent""#).await;
-    agent.kill().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,10 +69,8 @@ fn allowed(kind: Kind) -> Allowed {
         Kind::X11Forwarding => Allowed::By(X11),
         Kind::DirectTcpip | Kind::DirectStreamlocal => Allowed::By(LocalForward),
         Kind::TcpipForward | Kind::StreamlocalForward => Allowed::By(RemoteForward),
-        Kind::CancelTcpipForward
-        | Kind::CancelStreamlocalForward
-        | Kind::ForwardedTcpip
-        | Kind::ForwardedStreamlocal => Allowed::AskedFor,
+        Kind::CancelTcpipForward | Kind::CancelStreamlocalForward => Allowed::AskedFor,
+        Kind::ForwardedTcpip | Kind::ForwardedStreamlocal => Allowed::AskedForBy(RemoteForward),
         Kind::Agent => Allowed::AskedForBy(Agent),
         Kind::X11 => Allowed::AskedForBy(X11),
         Kind::UnknownRequest
@@ -108,7 +106,8 @@ fn request(kind: Kind, asked: bool) -> Request<'static> {
         Kind::TcpipForward => Request::Listen(tcp),
         Kind::StreamlocalForward => Request::Listen(unix),
         Kind::CancelTcpipForward | Kind::CancelStreamlocalForward => Request::Unlisten { listening: asked },
-        Kind::ForwardedTcpip | Kind::ForwardedStreamlocal => Request::Forwarded { listening: asked },
+        Kind::ForwardedTcpip => Request::Forwarded { at: asked.then_some(tcp) },
+        Kind::ForwardedStreamlocal => Request::Forwarded { at: asked.then_some(unix) },
         Kind::Agent => Request::AgentChannel { forwarding: asked },
         Kind::X11 => Request::X11Channel { forwarding: asked },
         Kind::UnknownRequest

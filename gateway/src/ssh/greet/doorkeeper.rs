@@ -27,7 +27,7 @@ pub(super) struct Doorkeeper {
 
 /// Where the client's wishes go.
 pub(super) struct Queues {
-    pub(super) verdict: mpsc::Sender<Result<SshPermit, Failure>>,
+    pub(super) verdict: mpsc::Sender<Result<Arc<SshPermit>, Failure>>,
     pub(super) opening: mpsc::Sender<Opening<Msg>>,
     pub(super) asking: mpsc::Sender<Asking>,
 }

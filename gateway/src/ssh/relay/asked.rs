@@ -20,7 +20,16 @@ pub(super) struct Asked {
 
 /// Where the target listens.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(Vec<Place>);
+pub(super) struct Listeners(Vec<Listener>);
+
+/// One place where it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// As the client asked for it, and was permitted to; its port may have been left to the target.
+    pub(super) asked: Place,
+    /// As it came about.
+    pub(super) at: Place,
+}
 
 /// An endpoint, kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,30 +86,36 @@ impl Asked {
 }
 
 impl Listeners {
-    /// Whether the target listens at `place`, as far as a connection to there can tell: targets name the address of a port
-    /// in their own ways, so the port decides.
-    pub(super) fn hear(&self, place: Endpoint<'_>) -> bool {
-        self.0.iter().any(|one| match (one.endpoint(), place) {
+    /// What was asked for so that the target listens at `place`, as far as a connection to there can tell: targets name the
+    /// address of a port in their own ways, so the port decides.
+    pub(super) fn hear(&self, place: Endpoint<'_>) -> Option<&Place> {
+        let heard = self.0.iter().find(|one| match (one.at.endpoint(), place) {
             (Endpoint::Tcp { port, .. }, Endpoint::Tcp { port: wanted, .. }) => port == wanted,
             (one, wanted) => one == wanted,
-        })
+        });
+        heard.map(|one| &one.asked)
     }
 
     /// Whether the target was asked to listen exactly there.
     pub(super) fn has(&self, place: &Place) -> bool {
-        self.0.contains(place)
+        self.0.iter().any(|one| one.at == *place)
     }
 
     /// One more, unless there are too many.
-    pub(super) fn add(&mut self, place: Place) {
-        self.0.push(place);
+    pub(super) fn add(&mut self, listener: Listener) {
+        self.0.push(listener);
     }
 
     /// One less.
     pub(super) fn remove(&mut self, place: &Place) {
-        if let Some(at) = self.0.iter().position(|one| one == place) {
+        if let Some(at) = self.0.iter().position(|one| one.at == *place) {
             self.0.swap_remove(at);
         }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Listener] {
+        &self.0
     }
 
     /// Whether there are as many as there may be.
@@ -109,7 +124,7 @@ impl Listeners {
     }
 
     /// All of them, once.
-    pub(super) fn drain(&mut self) -> Vec<Place> {
+    pub(super) fn drain(&mut self) -> Vec<Listener> {
         std::mem::take(&mut self.0)
     }
 }
@@ -146,13 +161,15 @@ mod tests {
     #[test]
     fn a_connection_is_heard_only_where_this_session_listens() {
         let mut listeners = Listeners::default();
-        listeners.add(Place::Tcp { host: "localhost".into(), port: 8080 });
-        listeners.add(Place::Unix { path: "/run/a".into() });
-        assert!(listeners.hear(Endpoint::Tcp { host: "127.0.0.1", port: 8080 }));
-        assert!(!listeners.hear(Endpoint::Tcp { host: "localhost", port: 8081 }));
-        assert!(!listeners.hear(Endpoint::Unix { path: "/run/b" }));
-        listeners.remove(&Place::Unix { path: "/run/a".into() });
-        assert!(!listeners.hear(Endpoint::Unix { path: "/run/a" }));
+        let tcp = |port| Place::Tcp { host: "localhost".into(), port };
+        let unix = Place::Unix { path: "/run/a".into() };
+        listeners.add(Listener { asked: tcp(0), at: tcp(8080) });
+        listeners.add(Listener { asked: unix.clone(), at: unix.clone() });
+        assert_eq!(listeners.hear(Endpoint::Tcp { host: "127.0.0.1", port: 8080 }), Some(&tcp(0)));
+        assert_eq!(listeners.hear(Endpoint::Tcp { host: "localhost", port: 8081 }), None);
+        assert_eq!(listeners.hear(Endpoint::Unix { path: "/run/b" }), None);
+        listeners.remove(&unix);
+        assert_eq!(listeners.hear(Endpoint::Unix { path: "/run/a" }), None);
     }
 
     #[test]

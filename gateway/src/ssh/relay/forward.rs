@@ -10,6 +10,7 @@ use sallyport_tailnet::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::Shared;
+use super::granted::Grant;
 use super::passage::spend;
 use crate::failure::Failure;
 use crate::ssh::observe;
@@ -18,6 +19,7 @@ use crate::ssh::observe;
 pub(super) struct Forwarding<'a> {
     shared: &'a Shared,
     number: u32,
+    grant: Grant,
     began: Instant,
     sent: AtomicU64,
     received: AtomicU64,
@@ -31,9 +33,9 @@ enum Way {
 }
 
 impl<'a> Forwarding<'a> {
-    /// For channel `number`.
-    pub(super) fn new(shared: &'a Shared, number: u32) -> Self {
-        Self { shared, number, began: Instant::now(), sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    /// For channel `number`, while `grant` lasts.
+    pub(super) fn new(shared: &'a Shared, number: u32, grant: Grant) -> Self {
+        Self { shared, number, grant, began: Instant::now(), sent: AtomicU64::new(0), received: AtomicU64::new(0) }
     }
 
     /// Carries between the client's end of a channel and the target's.
@@ -43,6 +45,7 @@ impl<'a> Forwarding<'a> {
         let result = tokio::select! {
             result = self.pump(Way::ToTarget, &mut from_client, &to_client, &to_target) => result,
             result = self.pump(Way::ToClient, &mut from_target, &to_target, &to_client) => result,
+            why = self.grant.taken_away() => self.take_away(why).await,
             _ = self.shared.farewell.said() => Ok(()),
         };
         let _ = to_client.close().await;
@@ -57,10 +60,18 @@ impl<'a> Forwarding<'a> {
         let result = tokio::select! {
             result = self.inwards(&mut from_client, &to_client, to_inside) => result,
             () = self.outwards(from_inside, &to_client) => Ok(()),
+            why = self.grant.taken_away() => self.take_away(why).await,
             _ = self.shared.farewell.said() => Ok(()),
         };
         let _ = to_client.close().await;
         result
+    }
+
+    /// A forwarded connection has no place for a sentence, so a person at a terminal beside it reads it.
+    async fn take_away(&self, why: String) -> Result<(), Failure> {
+        let sentence = self.shared.take_away(self.number, &self.grant.granted, why).await?;
+        self.shared.session.notify(sentence);
+        Ok(())
     }
 
     /// The event of its end.

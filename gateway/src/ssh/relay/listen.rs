@@ -7,9 +7,10 @@ use sallyport_recorder::Event;
 use tokio::time::timeout;
 
 use super::Shared;
-use super::asked::{MAX_LISTENERS, Place};
-use crate::failure::Failure;
-use crate::ssh::authorize::{Forward, Kind, Request, authorize};
+use super::asked::{Listener, MAX_LISTENERS, Place};
+use super::granted::Granted;
+use crate::failure::{Ending, Failure};
+use crate::ssh::authorize::{Forward, Kind, Request};
 use crate::ssh::opening::Asking;
 use crate::ssh::{KEEPALIVE_REQUEST, NO_MORE_SESSIONS, observe};
 
@@ -29,7 +30,7 @@ impl Shared {
 
     async fn listen(&self, place: Place, reply: GlobalReply) -> Result<(), Failure> {
         let mut listeners = self.asked.listeners.write().await;
-        let permit = match authorize(&self.permit, Request::Listen(place.endpoint())) {
+        let permit = match self.authorize(Request::Listen(place.endpoint())) {
             Ok(_) if listeners.is_full() => Err(format!("one connection may listen at {MAX_LISTENERS} places")),
             judged => judged,
         };
@@ -48,20 +49,20 @@ impl Shared {
             Err(why) => return self.refuse_listener(&place, why.to_owned(), reply).await,
         };
         // The target tells the port where it was left to it.
-        let (place, port) = match place {
-            Place::Tcp { host, port: 0 } => (Place::Tcp { host, port: chosen }, Some(chosen)),
-            place => (place, None),
+        let (at, port) = match &place {
+            Place::Tcp { host, port: 0 } => (Place::Tcp { host: host.clone(), port: chosen }, Some(chosen)),
+            place => (place.clone(), None),
         };
-        let (kind, address) = described(&place);
+        let (kind, address) = described(&at);
         self.session.record(Event::ListenerOpened { kind, address }).await?;
-        listeners.add(place);
+        listeners.add(Listener { asked: place, at });
         reply.success(port);
         Ok(())
     }
 
     async fn unlisten(&self, place: Place, reply: GlobalReply) -> Result<(), Failure> {
         let mut listeners = self.asked.listeners.write().await;
-        let permit = match authorize(&self.permit, Request::Unlisten { listening: listeners.has(&place) }) {
+        let permit = match self.authorize(Request::Unlisten { listening: listeners.has(&place) }) {
             Ok(permit) => permit,
             Err(why) => return self.refuse_listener(&place, why, reply).await,
         };
@@ -84,7 +85,7 @@ impl Shared {
             KEEPALIVE_REQUEST => reply.failure(),
             NO_MORE_SESSIONS => reply.success(None),
             name => {
-                let judged = authorize(&self.permit, Request::Unknown(Kind::UnknownGlobal, name));
+                let judged = self.authorize(Request::Unknown(Kind::UnknownGlobal, name));
                 let what = format!("global request {}", observe::name(name));
                 if let Err(why) = judged {
                     self.session.record(Event::Refused { channel: None, what, why }).await?;
@@ -102,10 +103,33 @@ impl Shared {
         Ok(())
     }
 
+    /// Ends the listeners that the newest permit does not give.
+    pub(super) async fn judge_listeners(&self) -> Result<(), Failure> {
+        let mut listeners = self.asked.listeners.write().await;
+        let judged = listeners.all().iter().filter_map(|listener| {
+            let granted = Granted::Listen(listener.asked.clone());
+            let why = self.permits.now().and_then(|permit| granted.judge(&permit)).err()?;
+            Some((listener.at.clone(), why))
+        });
+        for (at, why) in judged.collect::<Vec<_>>() {
+            // Whatever the target answers, no connection of this listener is taken any more.
+            listeners.remove(&at);
+            if let Ok(permit) = self.authorize(Request::Unlisten { listening: true }) {
+                let _ = timeout(ANSWER, self.target.unlisten(permit, at.endpoint())).await;
+            }
+            let (kind, address) = described(&at);
+            let refused = Event::ForwardRefused { kind: kind.clone(), address: address.clone(), why: why.clone() };
+            self.session.record(refused).await?;
+            self.session.record(Event::ListenerClosed { kind, address }).await?;
+            self.session.notify(Ending::Revoked(why).to_string());
+        }
+        Ok(())
+    }
+
     /// Writes down that nothing listens any more: with the connection, its listeners end.
     pub(super) async fn close_listeners(&self) -> Result<(), Failure> {
-        for place in self.asked.listeners.write().await.drain() {
-            let (kind, address) = described(&place);
+        for listener in self.asked.listeners.write().await.drain() {
+            let (kind, address) = described(&listener.at);
             self.session.record(Event::ListenerClosed { kind, address }).await?;
         }
         Ok(())

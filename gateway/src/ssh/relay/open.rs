@@ -9,9 +9,12 @@ use sallyport_policies::Endpoint;
 use sallyport_recorder::Event;
 
 use super::Shared;
+use super::asked::Place;
 use super::forward::Forwarding;
+use super::granted::{Grant, Granted};
 use super::passage::Passage;
 use crate::failure::Failure;
+use crate::session::SshPermits;
 use crate::ssh::authorize::{ChannelPermit, Forward, Kind, Request, authorize};
 use crate::ssh::observe;
 use crate::ssh::opening::{Opening, prohibited, shortage, wire_name};
@@ -24,13 +27,16 @@ impl Shared {
             ChannelType::DirectTcpip(to) => self.session.on_tailnet(&to.host_to_connect, to.port_to_connect),
             _ => None,
         };
-        let permit = match authorize(&self.permit, by_client(&typ, inside.is_some())) {
+        // Made before it is judged, so that no newer permit is missed.
+        let permits = self.session.ssh_permits();
+        let judged = permits.now().and_then(|permit| authorize(&permit, by_client(&typ, inside.is_some())));
+        let permit = match judged {
             Ok(permit) => permit,
             Err(why) => return self.turn_away(&typ, why, reply).await,
         };
         let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
         if let Some(destination) = inside {
-            return self.jump(permit, (number, destination), typ, channel, reply).await;
+            return self.jump(permit, (number, destination, permits), typ, channel, reply).await;
         }
         let far = match self.target.open(permit, &typ).await {
             Ok(far) => far,
@@ -39,22 +45,27 @@ impl Shared {
             }
             Err(_) => return Err(self.target.broke_off()),
         };
-        match typ {
-            ChannelType::Session => self.program(number, channel, far, reply).await,
-            typ => {
-                self.session.record(opened(number, &typ, false)).await?;
-                reply.accept().await;
-                self.forward(number, channel, far).await
-            }
-        }
+        // A channel that forwards nothing runs a program.
+        let Some(granted) = Granted::by_client(&typ, false) else {
+            return self.program(number, channel, far, reply).await;
+        };
+        self.session.record(opened(number, &typ, false)).await?;
+        reply.accept().await;
+        self.forward(Forwarding::new(self, number, Grant { granted, permits }), channel, far).await
     }
 
     /// Carries a channel that the target wants.
     pub(super) async fn carry_back(&self, opening: Opening<client::Msg>) -> Result<(), Failure> {
         let Opening { typ, channel, reply, place: _place } = opening;
-        let judged = authorize(&self.permit, self.by_target(&typ).await);
-        let permit = match judged {
-            Ok(permit) => permit,
+        let permits = self.session.ssh_permits();
+        let heard = self.heard(&typ).await;
+        let request = self.by_target(&typ, heard.as_ref());
+        let judged = permits.now().and_then(|permit| authorize(&permit, request));
+        let (permit, granted) = match judged.map(|permit| (permit, Granted::by_target(&typ, heard))) {
+            Ok((permit, Some(granted))) => (permit, granted),
+            Ok((_, None)) => {
+                return Err(Failure::Ours("a channel of the target's passed that forwards nothing".into()));
+            }
             Err(why) => return self.turn_away(&typ, why, reply).await,
         };
         let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
@@ -68,7 +79,7 @@ impl Shared {
         };
         self.session.record(opened(number, &typ, false)).await?;
         reply.accept().await;
-        self.forward(number, near, channel).await
+        self.forward(Forwarding::new(self, number, Grant { granted, permits }), near, channel).await
     }
 
     /// Carries a program's channel.
@@ -86,8 +97,12 @@ impl Shared {
         result
     }
 
-    async fn forward(&self, number: u32, near: Channel<server::Msg>, far: Channel<client::Msg>) -> Result<(), Failure> {
-        let forwarding = Forwarding::new(self, number);
+    async fn forward(
+        &self,
+        forwarding: Forwarding<'_>,
+        near: Channel<server::Msg>,
+        far: Channel<client::Msg>,
+    ) -> Result<(), Failure> {
         let result = forwarding.carry(near, far).await;
         self.session.record(forwarding.closed()).await?;
         result
@@ -97,18 +112,21 @@ impl Shared {
     async fn jump(
         &self,
         _permit: ChannelPermit,
-        (number, destination): (u32, SocketAddr),
+        (number, destination, permits): (u32, SocketAddr, SshPermits),
         typ: ChannelType,
         near: Channel<server::Msg>,
         reply: ChannelOpenHandleInner<server::Msg>,
     ) -> Result<(), Failure> {
+        let Some(granted) = Granted::by_client(&typ, true) else {
+            return Err(Failure::Ours("a jump that leads nowhere".into()));
+        };
         let far = match self.session.call(destination) {
             Ok(far) => far,
             Err(failure) => return self.turn_away(&typ, failure.told(self.session.id()), reply).await,
         };
         self.session.record(opened(number, &typ, true)).await?;
         reply.accept().await;
-        let forwarding = Forwarding::new(self, number);
+        let forwarding = Forwarding::new(self, number, Grant { granted, permits });
         let result = forwarding.carry_inside(near, far).await;
         self.session.record(forwarding.closed()).await?;
         result
@@ -173,16 +191,21 @@ impl Shared {
         Ok(())
     }
 
+    /// What this connection had asked for, so that the target listens where a channel of this type from it comes from.
+    async fn heard(&self, typ: &ChannelType) -> Option<Place> {
+        let place = match typ {
+            ChannelType::ForwardedTcpIp(of) => Endpoint::Tcp { host: &of.host_to_connect, port: of.port_to_connect },
+            ChannelType::ForwardedStreamLocal(of) => Endpoint::Unix { path: &of.socket_path },
+            _ => return None,
+        };
+        self.asked.listeners.read().await.hear(place).cloned()
+    }
+
     /// What a channel of this type from the target asks for, by what this connection has asked before.
-    async fn by_target<'a>(&self, typ: &'a ChannelType) -> Request<'a> {
-        let hears = async |place: Endpoint<'_>| self.asked.listeners.read().await.hear(place);
+    fn by_target<'a>(&self, typ: &'a ChannelType, heard: Option<&'a Place>) -> Request<'a> {
         match typ {
-            ChannelType::ForwardedTcpIp(of) => {
-                let place = Endpoint::Tcp { host: &of.host_to_connect, port: of.port_to_connect };
-                Request::Forwarded { listening: hears(place).await }
-            }
-            ChannelType::ForwardedStreamLocal(of) => {
-                Request::Forwarded { listening: hears(Endpoint::Unix { path: &of.socket_path }).await }
+            ChannelType::ForwardedTcpIp(_) | ChannelType::ForwardedStreamLocal(_) => {
+                Request::Forwarded { at: heard.map(Place::endpoint) }
             }
             ChannelType::AgentForward => Request::AgentChannel { forwarding: self.asked.agent() },
             ChannelType::X11 { .. } => Request::X11Channel { forwarding: self.asked.display() },

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 use sallyport_recorder::{Event, TerminalHeader};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::granted::{Granted, taken_away};
 use super::program::{Onward, Program};
 use super::{LAST_WORDS, Shared};
+use crate::access::SshPermit;
 use crate::failure::Failure;
 use crate::ssh::answers::Answers;
 use crate::ssh::files::Broken;
@@ -31,6 +34,8 @@ pub(super) struct Passage<'a> {
     pub(super) number: u32,
     /// The terminal that was asked for, and the number of its recording.
     pub(super) terminal: OnceCell<(u32, TerminalHeader)>,
+    /// What its program was granted. Judged and kept under its lock, so that no newer permit comes between.
+    pub(super) granted: Mutex<Option<Granted>>,
     pub(super) program: OnceCell<Program>,
     /// The record of what comes without a terminal, from the first program or byte on.
     reel: OnceCell<Arc<Reel>>,
@@ -63,6 +68,7 @@ impl<'a> Passage<'a> {
             shared,
             number,
             terminal: OnceCell::new(),
+            granted: Mutex::new(None),
             program: OnceCell::new(),
             reel: OnceCell::new(),
             answers: Answers::default(),
@@ -99,6 +105,7 @@ impl<'a> Passage<'a> {
         };
         tokio::pin!(both);
         let mut notices = self.shared.session.notices();
+        let permits = self.shared.session.ssh_permits();
         let result = loop {
             tokio::select! {
                 result = &mut both => break result,
@@ -106,6 +113,7 @@ impl<'a> Passage<'a> {
                     self.say(&sentence).await;
                     break Ok(());
                 }
+                why = taken_away(&permits, |permit| self.judge_again(permit)) => break self.take_away(why).await,
                 Ok(()) = notices.changed() => {
                     let sentence = notices.borrow_and_update().clone();
                     // A program's errors are read by other programs, a terminal by a person.
@@ -121,6 +129,20 @@ impl<'a> Passage<'a> {
         let _ = self.to_client.close().await;
         let _ = self.to_target.close().await;
         result
+    }
+
+    fn judge_again(&self, permit: &SshPermit) -> Result<(), String> {
+        self.granted.lock().as_ref().map_or(Ok(()), |granted| granted.judge(permit))
+    }
+
+    /// The newest permit does not give what runs here: it ends, and nothing beside it does.
+    async fn take_away(&self, why: String) -> Result<(), Failure> {
+        let granted = self.granted.lock().take();
+        if let Some(granted) = granted {
+            let sentence = self.shared.take_away(self.number, &granted, why).await?;
+            self.say(&sentence).await;
+        }
+        Ok(())
     }
 
     /// From the client to the target.

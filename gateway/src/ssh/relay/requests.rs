@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use russh::ChannelMsg;
 use sallyport_recorder::{Event, TerminalHeader};
 
+use super::granted::Granted;
 use super::passage::{Flow, Passage, ToTarget};
 use super::program::Program;
 use crate::failure::Failure;
-use crate::ssh::authorize::{self, ChannelPermit, FileRule, Kind, Request};
+use crate::ssh::authorize::{self, ChannelPermit, Kind, Request};
 use crate::ssh::files::{ScpCommand, Transfer};
 use crate::ssh::observe;
 use crate::ssh::record::Reel;
@@ -31,7 +32,7 @@ impl Passage<'_> {
             Request::Scp(_) | Request::Subsystem(authorize::SFTP) if self.sent.load(Ordering::Relaxed) > 0 => {
                 Err("a file transfer begins with its request, and data was sent before it".to_owned())
             }
-            request => authorize::authorize(&self.shared.permit, request),
+            request => self.authorize(request),
         };
         if let Request::Environment { .. } = request {
             *variables += 1;
@@ -40,6 +41,17 @@ impl Passage<'_> {
             Ok(permit) => self.pass_on(permit, message, want_reply).await,
             Err(why) => self.refuse(&message, why, want_reply).await,
         }
+    }
+
+    /// Judges a request, and keeps what it grants to the program, if it starts one.
+    fn authorize(&self, request: Request<'_>) -> Result<ChannelPermit, String> {
+        let mut granted = self.granted.lock();
+        let permit = self.shared.permits.now()?;
+        let passed = authorize::authorize(&permit, request)?;
+        if let Some(program) = Granted::program(&permit, &request) {
+            *granted = Some(program);
+        }
+        Ok(passed)
     }
 
     /// The call of scp's far end that a message is. In a terminal its bytes would be changed, so there it is a command like
@@ -67,13 +79,14 @@ impl Passage<'_> {
     async fn pass_on(&self, _permit: ChannelPermit, message: ChannelMsg, want_reply: bool) -> Result<Flow, Failure> {
         let session = &self.shared.session;
         if let ChannelMsg::RequestPty { term, col_width, row_height, .. } = &message {
+            let account = self.shared.permits.now().map(|permit| permit.account().to_owned()).unwrap_or_default();
             let header = TerminalHeader {
                 width: observe::cells(*col_width),
                 height: observe::cells(*row_height),
                 term: observe::name(term),
                 command: None,
-                requested: self.shared.permit.account().to_owned(),
-                account: self.shared.permit.account().to_owned(),
+                requested: account.clone(),
+                account,
             };
             // Numbered here, so that the event and the file agree whoever starts a program first.
             if !self.terminal.initialized() {
@@ -115,7 +128,10 @@ impl Passage<'_> {
             },
             ChannelMsg::RequestSubsystem { name, .. } if name == authorize::SFTP => {
                 session.record(Event::SftpOpened { channel: self.number }).await?;
-                let rule = FileRule::of(&self.shared.permit);
+                let granted = self.granted.lock().clone();
+                let Some(Granted::Sftp(rule)) = granted else {
+                    return Err(Failure::Ours("a file transfer that nobody granted".into()));
+                };
                 let program = Program::files(Transfer::sftp(self.number, rule), self.reel().await?);
                 let _ = self.program.set(program);
                 return Ok(());
