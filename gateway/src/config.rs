@@ -64,6 +64,8 @@ pub enum Backend {
     Tun,
     /// AF_PACKET in a network namespace of its own.
     Packet,
+    /// TCP in the gateway's own process: no namespace, no privilege.
+    Userspace,
 }
 
 /// `[dns]`

@@ -251,6 +251,7 @@ async fn start_tailnet(
             Backend::Auto => None,
             Backend::Tun => Some(BackendKind::Tun),
             Backend::Packet => Some(BackendKind::Packet),
+            Backend::Userspace => Some(BackendKind::Userspace),
         },
     };
     let valid = stored.devices.iter().filter(|enrolled| !enrolled.has_expired(now));

@@ -8,6 +8,7 @@
     reason = "these are tests: they may end at once, and they play the peers that dial"
 )]
 
+mod backends;
 mod bad_days;
 mod chaos;
 mod databases;

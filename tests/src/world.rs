@@ -22,6 +22,8 @@ pub struct Setup {
     pub sshd: String,
     /// Who runs the gateway.
     pub user: u32,
+    /// Whether the gateway is denied namespaces, as in a strict container.
+    pub confined: bool,
     /// Where recordings go; in the state folder when empty.
     pub recordings: String,
 }
@@ -35,6 +37,7 @@ impl Default for Setup {
             login: r#""certificate""#.to_owned(),
             sshd: String::new(),
             user: 0,
+            confined: false,
             recordings: String::new(),
         }
     }
@@ -132,7 +135,8 @@ impl World {
     pub fn launch(&mut self) {
         let log = self.folder.path().join("gateway.log");
         let _earlier = std::fs::remove_file(&log);
-        self.gateway = Some(Process::spawn(self.command(&["up"]), &log));
+        let command = if self.setup.confined { self.confined(&["up"]) } else { self.command(&["up"]) };
+        self.gateway = Some(Process::spawn(command, &log));
     }
 
     /// Runs `sallyport up` in the foreground to its end, for a gateway that must refuse to start.
@@ -173,6 +177,16 @@ impl World {
             }
         };
         command.env("SALLYPORT_CONFIG", self.config()).args(arguments).current_dir(self.operator());
+        command
+    }
+
+    /// The same where no namespace can be made: inside a user namespace whose limits of both kinds are zero.
+    fn confined(&self, arguments: &[&str]) -> Command {
+        let mut command = self.hosts.command("setpriv");
+        let user = self.setup.user;
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
+        command.args(["unshare", "--map-root-user", "sh", "-c", CONFINE]).arg(&self.binary).args(arguments);
+        command.env("SALLYPORT_CONFIG", self.config()).current_dir(self.operator());
         command
     }
 
@@ -272,6 +286,9 @@ const READY: &str = "the gateway is up";
 const ACCOUNTS: [(&str, u32); 3] = [("ubuntu", 20001), ("deploy", 20002), ("person", PERSON)];
 /// The ordinary user of [`Setup::user`].
 pub const PERSON: u32 = 20003;
+
+/// Becomes its arguments once no namespace can be made any more (namespaces(7), /proc/sys/user).
+const CONFINE: &str = r#"echo 0 > /proc/sys/user/max_net_namespaces && echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
 
 /// Alice reaches production as `ubuntu`; Bob passes the network rule, but has no account.
 pub const POLICY: &str = r#"{

@@ -40,6 +40,9 @@ pub enum BackendKind {
     Tun,
     /// A private network namespace with a veth pair and a packet socket, for machines without `/dev/net/tun`.
     Packet,
+    /// A TCP stack in this process, for machines that allow no namespaces: it needs nothing, and copes less well with
+    /// loss.
+    Userspace,
     /// Inside this process, for tests: no packets at all.
     Memory,
 }
@@ -49,6 +52,7 @@ impl fmt::Display for BackendKind {
         f.write_str(match self {
             Self::Tun => "private namespace, TUN",
             Self::Packet => "private namespace, packet socket",
+            Self::Userspace => "userspace",
             Self::Memory => "memory",
         })
     }

@@ -8,6 +8,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::memory::World;
+use crate::userspace::{Stack, StackDatagrams};
 
 /// One UDP port on both of the gateway's tailnet addresses.
 #[derive(Debug)]
@@ -16,12 +17,17 @@ pub struct Datagrams(Ports);
 #[derive(Debug)]
 enum Ports {
     Sockets { v4: UdpSocket, v6: UdpSocket },
+    Stack(StackDatagrams),
     Memory(MemoryDatagrams),
 }
 
 impl Datagrams {
     pub(crate) fn sockets(v4: UdpSocket, v6: UdpSocket) -> Self {
         Self(Ports::Sockets { v4, v6 })
+    }
+
+    pub(crate) fn stack(stack: &Arc<Stack>, port: u16) -> io::Result<Self> {
+        StackDatagrams::bind(stack, port).map(|datagrams| Self(Ports::Stack(datagrams)))
     }
 
     pub(crate) fn memory(world: &Arc<World>, port: u16) -> io::Result<Self> {
@@ -36,6 +42,7 @@ impl Datagrams {
     pub async fn recv_from(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         match &mut self.0 {
             Ports::Memory(datagrams) => datagrams.recv_from(buffer).await,
+            Ports::Stack(datagrams) => datagrams.recv_from(buffer).await,
             Ports::Sockets { v4, v6 } => loop {
                 tokio::select! {
                     ready = v4.readable() => ready?,
@@ -55,11 +62,12 @@ impl Datagrams {
     /// Sends an answer from the address of the same family.
     ///
     /// # Errors
-    /// As the kernel's `sendto`.
+    /// As the kernel's `sendto`; the userspace stack refuses what does not fit a packet of the tunnel.
     pub async fn send_to(&self, payload: &[u8], destination: SocketAddr) -> io::Result<usize> {
         match &self.0 {
             Ports::Sockets { v4, .. } if destination.is_ipv4() => v4.send_to(payload, destination).await,
             Ports::Sockets { v6, .. } => v6.send_to(payload, destination).await,
+            Ports::Stack(datagrams) => datagrams.send_to(payload, destination),
             Ports::Memory(datagrams) => {
                 datagrams.send_to(payload, destination);
                 Ok(payload.len())

@@ -10,25 +10,31 @@
 pub mod caller;
 mod config;
 mod datagrams;
+mod doctor;
 mod engine;
 mod error;
 mod flow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod icmp;
 mod keys;
 mod memory;
 pub mod netns;
 mod offload;
+mod opening;
 mod packet;
 mod plane;
 mod stream;
 mod tailnet;
+mod userspace;
 
 pub use config::{Backend, BackendKind, Config, DEFAULT_MTU, Peer, PeerState};
 pub use datagrams::{Datagrams, MemoryDatagrams};
 pub use error::Error;
 pub use flow::{FLOW_QUEUE, FlowEvent, FlowHandle, FlowRecord, FlowRecords, Protocol, Verdict};
 pub use keys::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
+pub use doctor::{Probe, probe};
 pub use memory::{Memory, MemoryDialer, MemoryListener, MemoryStream};
 pub use stream::{DetachedStream, Stream};
+pub use userspace::StackStream;
 pub use tailnet::{ARRIVAL_QUEUE, Arrival, Arrivals, Tailnet};

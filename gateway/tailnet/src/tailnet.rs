@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -147,5 +148,7 @@ impl Arrivals {
     }
 }
 
+/// How often the other end of a silent connection is asked whether it is still there, on every backend.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30 * 60);
 /// Connections that wait for the gateway to take them.
 pub const ARRIVAL_QUEUE: usize = 128;

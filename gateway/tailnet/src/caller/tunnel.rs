@@ -40,7 +40,7 @@ impl Tunnel {
         };
         let failed = |error: std::io::Error| CallerError::Tunnel(error.to_string());
         let socket = WireSocket::bind(any).map_err(failed)?;
-        let device = Device::new(namespace.device.fd, link).map_err(failed)?;
+        let device = Device::kernel(namespace.device.fd, link).map_err(failed)?;
         let core = Core::new(file.private_key.clone(), FlowSink::new());
         core.upsert(PeerConfig {
             key: file.gateway,

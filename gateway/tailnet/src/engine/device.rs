@@ -1,17 +1,28 @@
-//! The device's descriptor: one packet each read and write, after a virtio header and, on a packet socket, an Ethernet
-//! header.
+//! Where the engine's packets go: a device of the kernel's, or the stack in this process.
+//!
+//! A kernel's device is a descriptor: one packet each read and write, after a virtio header and, on a packet socket, an
+//! Ethernet header.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
 
 use crate::offload::{MAX_PIECES, VIRTIO_HEADER, VirtioHeader};
+use crate::userspace::Stack;
 
 /// Where IP packets go in and come out.
 #[derive(Debug)]
-pub(crate) struct Device {
+pub(crate) enum Device {
+    Kernel(KernelDevice),
+    Stack(Arc<Stack>),
+}
+
+/// A device of the kernel's.
+#[derive(Debug)]
+pub(crate) struct KernelDevice {
     fd: AsyncFd<OwnedFd>,
     link: Link,
 }
@@ -27,11 +38,8 @@ pub(crate) enum Link {
 
 impl Device {
     /// Takes a non-blocking descriptor. Must be called inside a tokio runtime.
-    #[expect(unsafe_code, reason = "the runtime cannot see that a descriptor stays open while it watches it")]
-    pub(crate) fn new(fd: OwnedFd, link: Link) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned by the AsyncFd, always the same, and closed only when that is dropped.
-        let fd = unsafe { AsyncFd::register(fd) }?;
-        Ok(Self { fd, link })
+    pub(crate) fn kernel(fd: OwnedFd, link: Link) -> io::Result<Self> {
+        KernelDevice::new(fd, link).map(Self::Kernel)
     }
 
     /// Waits for packets, then hands them to `take` one after the other until none is left or `take` says stop.
@@ -39,6 +47,44 @@ impl Device {
     /// # Errors
     /// When the device is gone.
     pub(crate) async fn read(
+        &self,
+        frame: &mut [u8],
+        take: &mut (dyn FnMut(VirtioHeader, &mut [u8]) -> Next + Send),
+    ) -> io::Result<()> {
+        match self {
+            Self::Kernel(device) => device.read(frame, take).await,
+            Self::Stack(stack) => {
+                stack.read(take).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes one packet, given as pieces of `arena`. Dropped, as IP allows, when the device has no room.
+    ///
+    /// # Errors
+    /// As `writev`.
+    pub(crate) fn write(&self, virtio: VirtioHeader, arena: &[u8], pieces: &[Range<usize>]) -> io::Result<()> {
+        match self {
+            Self::Kernel(device) => device.write(virtio, arena, pieces),
+            Self::Stack(stack) => {
+                stack.take(virtio, arena, pieces);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl KernelDevice {
+    /// Takes a non-blocking descriptor. Must be called inside a tokio runtime.
+    #[expect(unsafe_code, reason = "the runtime cannot see that a descriptor stays open while it watches it")]
+    fn new(fd: OwnedFd, link: Link) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned by the AsyncFd, always the same, and closed only when that is dropped.
+        let fd = unsafe { AsyncFd::register(fd) }?;
+        Ok(Self { fd, link })
+    }
+
+    async fn read(
         &self,
         frame: &mut [u8],
         take: &mut (dyn FnMut(VirtioHeader, &mut [u8]) -> Next + Send),
@@ -62,11 +108,7 @@ impl Device {
         }
     }
 
-    /// Writes one packet, given as pieces of `arena`. Dropped, as IP allows, when the device has no room.
-    ///
-    /// # Errors
-    /// As `writev`.
-    pub(crate) fn write(&self, virtio: VirtioHeader, arena: &[u8], pieces: &[Range<usize>]) -> io::Result<()> {
+    fn write(&self, virtio: VirtioHeader, arena: &[u8], pieces: &[Range<usize>]) -> io::Result<()> {
         let piece = |range: &Range<usize>| arena.get(range.clone()).unwrap_or_default();
         let head = pieces.first().map(piece).unwrap_or_default();
         let mut front = [0; VIRTIO_HEADER + ETHERNET_HEADER];

@@ -16,7 +16,6 @@
 mod device;
 mod driver;
 mod flows;
-mod icmp;
 mod inbound;
 mod outbound;
 mod peer;
@@ -45,7 +44,7 @@ use self::table::Table;
 use crate::flow::FlowSink;
 use crate::{Error, FlowHandle, PeerState, PrivateKey, PublicKey};
 
-pub(crate) use self::device::{Device, Link};
+pub(crate) use self::device::{Device, Link, Next};
 pub(crate) use self::driver::Engine;
 pub(crate) use self::peer::{Endpoint, PeerConfig};
 pub(crate) use self::socket::WireSocket;

@@ -6,9 +6,9 @@ use std::time::Instant;
 use boringtun::noise::TunnResult;
 
 use super::flows::{Direction, Sighting};
-use super::icmp;
 use super::peer::Endpoint;
 use super::{Core, OVERHEAD};
+use crate::icmp::{self, Lack};
 use crate::offload::{Segments, VirtioHeader};
 use crate::packet;
 
@@ -59,10 +59,10 @@ impl Outbound {
         packet: &mut [u8],
     ) -> Option<icmp::Answer> {
         let destination = packet::destination(packet)?;
-        let Some(peer) = core.peer_at(destination) else { return icmp::unreachable(packet) };
+        let Some(peer) = core.peer_at(destination) else { return icmp::unreachable(packet, Lack::Host) };
         let live = &mut *peer.live.lock();
         // Without an endpoint there is nobody to shake hands with; the device's own tries will find it.
-        let Some(endpoint) = live.endpoint else { return icmp::unreachable(packet) };
+        let Some(endpoint) = live.endpoint else { return icmp::unreachable(packet, Lack::Host) };
         let seen = Sighting::read(packet, packet.len(), 1, packet.len())?;
         let mut segments = Segments::new(virtio, packet)?;
         let (packets, bytes) = segments.wire();

@@ -1,6 +1,8 @@
 //! The Internet checksum (RFC 1071).
 
-use crate::packet::{array, put};
+use std::ops::Range;
+
+use crate::packet::{Outline, TCP, UDP, array, be16, put};
 
 /// A sum in the making: 16-bit words in the machine's own order, which the sum does not mind (RFC 1071, section 2.B).
 #[derive(Clone, Copy, Default)]
@@ -67,6 +69,51 @@ pub(crate) fn icmp_checksum(addresses: Option<&[u8]>, message: &[u8]) -> [u8; 2]
     sum.add(message).finish()
 }
 
+/// Whether the checksum of what is in a whole packet is right; true where the protocol has none that we know.
+pub(crate) fn is_intact(packet: &[u8], outline: &Outline) -> bool {
+    let Some(message) = packet.get(outline.payload_at..outline.length) else { return false };
+    match outline.protocol {
+        // None was made (RFC 768); IPv6 does not allow that (RFC 8200, 8.1).
+        UDP if outline.source.is_ipv4() && be16(message, 6) == Some(0) => true,
+        ICMP4 if outline.source.is_ipv4() => Sum::default().add(message).is_intact(),
+        TCP | UDP | ICMP6 => {
+            let addresses = packet.get(addresses(packet)).unwrap_or_default();
+            Sum::default().add_pseudo(addresses, outline.protocol, message.len()).add(message).is_intact()
+        }
+        _ => true,
+    }
+}
+
+/// Computes the checksum of the TCP, UDP or ICMP message in a whole packet.
+pub(crate) fn finish_transport(packet: &mut [u8]) -> Option<()> {
+    let outline = Outline::read(packet)?;
+    let at = match outline.protocol {
+        TCP => 16,
+        UDP => 6,
+        ICMP4 | ICMP6 => 2,
+        _ => return None,
+    };
+    put(packet.get_mut(outline.payload_at..)?, at, &[0, 0]);
+    let message = packet.get(outline.payload_at..)?;
+    let sum = Sum::default();
+    let sum = match outline.protocol {
+        ICMP4 => sum,
+        protocol => sum.add_pseudo(packet.get(addresses(packet))?, protocol, message.len()),
+    };
+    let sum = sum.add(message).finish();
+    // A UDP checksum of zero would mean none (RFC 768); its other form is all ones.
+    let sum = if outline.protocol == UDP && sum == [0, 0] { [0xff, 0xff] } else { sum };
+    put(packet.get_mut(outline.payload_at..)?, at, &sum);
+    Some(())
+}
+
+/// Where a packet has its two addresses.
+fn addresses(packet: &[u8]) -> Range<usize> {
+    if packet.first().is_some_and(|first| first >> 4 == 6) { 8..40 } else { 12..20 }
+}
+
+/// ICMP's protocol number.
+const ICMP4: u8 = 1;
 /// ICMPv6's protocol number.
 const ICMP6: u8 = 58;
 

@@ -9,7 +9,7 @@ mod merge;
 mod split;
 mod virtio;
 
-pub(crate) use checksum::{icmp_checksum, renew_ipv4};
+pub(crate) use checksum::{finish_transport, icmp_checksum, is_intact, renew_ipv4};
 pub(crate) use merge::{MAX_PIECES, Merger};
 pub(crate) use split::Segments;
 pub(crate) use virtio::{VIRTIO_HEADER, VirtioHeader};

@@ -32,6 +32,16 @@ impl VirtioHeader {
         [self.flags, self.gso_type, b[0], b[1], c[0], c[1], d[0], d[1], e[0], e[1]]
     }
 
+    /// The header of a TCP packet to be cut into segments of `size` bytes, whose checksums are all to be made.
+    pub(crate) fn cut_tcp(v6: bool, size: u16) -> Self {
+        Self { gso_type: if v6 { GSO_TCP6 } else { GSO_TCP4 }, gso_size: size, ..Self::default() }
+    }
+
+    /// Whether the packet's checksum is unfinished, which says that nobody needs to verify it.
+    pub(crate) fn needs_checksum(self) -> bool {
+        self.flags & NEEDS_CHECKSUM != 0
+    }
+
     /// The same header for a packet that has `bytes` more in front.
     pub(crate) fn shifted(mut self, bytes: u16) -> Self {
         if self.gso_type != GSO_NONE {

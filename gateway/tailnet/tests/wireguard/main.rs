@@ -63,7 +63,12 @@ fn outside() -> ExitCode {
 }
 
 async fn every_case(client: &str) {
-    for (backend, outer) in [(BackendKind::Tun, "192.0.2.1"), (BackendKind::Packet, "2001:db8::1")] {
+    for (backend, outer) in [
+        (BackendKind::Tun, "192.0.2.1"),
+        (BackendKind::Packet, "2001:db8::1"),
+        (BackendKind::Userspace, "192.0.2.1"),
+        (BackendKind::Userspace, "2001:db8::1"),
+    ] {
         println!("{backend}, WireGuard over {outer}");
         let outer: IpAddr = outer.parse().unwrap();
         case(client, backend, outer).await;

@@ -1,0 +1,361 @@
+//! One TCP connection: a smoltcp interface with one socket, and what we know about it beyond that.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{self, Socket, State};
+use smoltcp::time;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+use super::backlog::Place;
+use super::stack::Stack;
+use super::table::Ends;
+
+/// A connection.
+pub(super) struct Connection {
+    pub(super) ends: Ends,
+    /// Tells it from an earlier one with the same ends.
+    pub(super) id: u64,
+    began: std::time::Instant,
+    live: Mutex<Live>,
+}
+
+/// What changes about a connection.
+struct Live {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    stage: Stage,
+    /// When [`super::timers::Timers`] will poll it.
+    due: Option<std::time::Instant>,
+    /// Why it ended, where that is not for its socket to say.
+    fate: Option<io::ErrorKind>,
+}
+
+/// Whose a connection is.
+enum Stage {
+    /// Nobody's yet: a device wants it.
+    HalfOpen(Place),
+    /// A stream's, or waiting for one.
+    Held,
+    /// Nobody's any more: what is left is saying goodbye.
+    Released,
+    /// Forgotten.
+    Over,
+}
+
+impl Connection {
+    /// One that a device begins: it waits for the SYN.
+    pub(super) fn listen(stack: &Stack, ends: Ends, place: Place) -> Option<Arc<Self>> {
+        let mut live = Live::new(stack, ends, Stage::HalfOpen(place));
+        let socket = live.socket();
+        socket.set_timeout(Some(HALF_OPEN.into()));
+        socket.listen(ends.here).ok()?;
+        Some(Self::new(stack, ends, live))
+    }
+
+    /// One that we begin; [`Connection::open`] sends the SYN.
+    pub(super) fn dial(stack: &Stack, ends: Ends) -> io::Result<Arc<Self>> {
+        let mut live = Live::new(stack, ends, Stage::Held);
+        let Live { interface, sockets, socket, .. } = &mut live;
+        let socket = sockets.get_mut::<Socket<'static>>(*socket);
+        socket.set_timeout(Some(UNANSWERED.into()));
+        socket.connect(interface.context(), ends.device, ends.here).map_err(io::Error::other)?;
+        Ok(Self::new(stack, ends, live))
+    }
+
+    fn new(stack: &Stack, ends: Ends, live: Live) -> Arc<Self> {
+        Arc::new(Self { ends, id: stack.next_id(), began: std::time::Instant::now(), live: Mutex::new(live) })
+    }
+
+    /// Takes a packet.
+    pub(super) fn take(self: &Arc<Self>, stack: &Stack, packet: &[u8]) {
+        self.advance(stack, &mut self.live.lock(), Some(packet));
+    }
+
+    /// Does what is due: its time has come, or there is room again.
+    pub(super) fn poll(self: &Arc<Self>, stack: &Stack, at: Option<std::time::Instant>) {
+        let live = &mut *self.live.lock();
+        if at.is_some() && live.due == at {
+            live.due = None;
+        }
+        self.advance(stack, live, None);
+    }
+
+    /// Ready once the other side has answered.
+    pub(super) fn poll_open(self: &Arc<Self>, stack: &Stack, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let live = &mut *self.live.lock();
+        self.advance(stack, live, None);
+        let fate = live.fate;
+        let socket = live.socket();
+        match socket.state() {
+            State::SynSent | State::SynReceived => {
+                socket.register_send_waker(cx.waker());
+                Poll::Pending
+            }
+            State::Closed => {
+                let ended = if self.began.elapsed() < UNANSWERED {
+                    io::ErrorKind::ConnectionRefused
+                } else {
+                    io::ErrorKind::TimedOut
+                };
+                Poll::Ready(Err(fate.unwrap_or(ended).into()))
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Gives received bytes to `take`, which says how many it took; nothing at the end. Pending when there are none yet.
+    pub(super) fn poll_read(
+        self: &Arc<Self>,
+        stack: &Stack,
+        waker: &Waker,
+        mut take: impl FnMut(&[u8]) -> usize,
+    ) -> Poll<io::Result<()>> {
+        let live = &mut *self.live.lock();
+        if let Some(fate) = live.fate {
+            return Poll::Ready(Err(fate.into()));
+        }
+        let socket = live.socket();
+        let mut read = 0;
+        // Twice, for the buffer is a ring.
+        for _ in 0..2 {
+            let took = socket.recv(|bytes| {
+                let took = take(bytes);
+                (took, took)
+            });
+            match took {
+                Ok(took) => read += took,
+                Err(_) if read > 0 => break,
+                Err(tcp::RecvError::Finished) => return Poll::Ready(Ok(())),
+                Err(tcp::RecvError::InvalidState) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+            }
+        }
+        if read == 0 {
+            socket.register_recv_waker(waker);
+            return Poll::Pending;
+        }
+        // The window may be worth telling about.
+        self.advance(stack, live, None);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes bytes to send: how many. Pending when there is no room.
+    pub(super) fn poll_write(
+        self: &Arc<Self>,
+        stack: &Stack,
+        waker: &Waker,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let live = &mut *self.live.lock();
+        let fate = live.fate;
+        let socket = live.socket();
+        let mut written = 0;
+        for part in parts {
+            let Ok(took) = socket.send_slice(part) else {
+                let ended = if socket.is_open() { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset };
+                return Poll::Ready(Err(fate.unwrap_or(ended).into()));
+            };
+            written += took;
+            if took < part.len() {
+                break;
+            }
+        }
+        if written == 0 && parts.iter().any(|part| !part.is_empty()) {
+            socket.register_send_waker(waker);
+            return Poll::Pending;
+        }
+        self.advance(stack, live, None);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Says that nothing more will be sent.
+    pub(super) fn finish(self: &Arc<Self>, stack: &Stack) {
+        let live = &mut *self.live.lock();
+        live.socket().close();
+        self.advance(stack, live, None);
+    }
+
+    /// Its stream is gone: says goodbye, or breaks it where the device's bytes were not read (RFC 9293, 3.10.4).
+    pub(super) fn release(self: &Arc<Self>, stack: &Stack) {
+        let live = &mut *self.live.lock();
+        let socket = live.socket();
+        socket.set_keep_alive(None);
+        socket.set_timeout(Some(GOODBYE.into()));
+        if socket.state() == State::SynSent || socket.recv_queue() > 0 {
+            socket.abort();
+        } else {
+            socket.close();
+        }
+        live.stage = match live.stage {
+            Stage::Over => Stage::Over,
+            _ => Stage::Released,
+        };
+        self.advance(stack, live, None);
+    }
+
+    /// Breaks it: reads and writes fail with `fate`, and the device gets a reset.
+    pub(super) fn cut(self: &Arc<Self>, stack: &Stack, fate: io::ErrorKind) {
+        let live = &mut *self.live.lock();
+        live.fate.get_or_insert(fate);
+        live.socket().abort();
+        self.advance(stack, live, None);
+    }
+
+    /// Nobody has the address that it dials.
+    pub(super) fn unreachable(self: &Arc<Self>, stack: &Stack) {
+        let state = self.live.lock().socket().state();
+        if state == State::SynSent {
+            self.cut(stack, io::ErrorKind::HostUnreachable);
+        }
+    }
+
+    /// Lets smoltcp work, and draws the conclusions.
+    fn advance(self: &Arc<Self>, stack: &Stack, live: &mut Live, packet: Option<&[u8]>) {
+        if let Stage::Over = live.stage {
+            return;
+        }
+        let starved = live.poll(stack, packet);
+        if let Stage::Released = live.stage
+            && live.socket().recv_queue() > 0
+        {
+            // Nobody will read this.
+            live.socket().abort();
+            live.poll(stack, None);
+        }
+        live.open(self);
+        live.set_timeout();
+        if !starved && live.is_over() {
+            live.stage = Stage::Over;
+            live.due = self.wait(stack, live.due, None);
+            stack.forget(self);
+        } else if starved {
+            stack.starve(self);
+        } else if let Some(next) = live.next(stack) {
+            // Later than what it waits for anyway: then is early enough to ask again.
+            if live.due.is_none_or(|due| next < due) {
+                live.due = self.wait(stack, live.due, Some(next));
+            }
+        }
+    }
+
+    fn wait(
+        self: &Arc<Self>,
+        stack: &Stack,
+        before: Option<std::time::Instant>,
+        at: Option<std::time::Instant>,
+    ) -> Option<std::time::Instant> {
+        if before != at {
+            stack.timers().set(self, before, at);
+        }
+        at
+    }
+}
+
+impl Live {
+    fn new(stack: &Stack, ends: Ends, stage: Stage) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = rand::random();
+        let mut interface = Interface::new(config, &mut stack.link(None), stack.now());
+        let (address, bits) = match ends.here.ip() {
+            IpAddr::V4(v4) => (IpAddress::Ipv4(v4), 32),
+            IpAddr::V6(v6) => (IpAddress::Ipv6(v6), 128),
+        };
+        // Neither of them can fail: the interface has room for two addresses and two routes.
+        interface.update_ip_addrs(|addresses| {
+            let _room = addresses.push(IpCidr::new(address, bits));
+        });
+        match ends.here.ip() {
+            IpAddr::V4(v4) => drop(interface.routes_mut().add_default_ipv4_route(v4)),
+            IpAddr::V6(v6) => drop(interface.routes_mut().add_default_ipv6_route(v6)),
+        }
+        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+        let mut socket = Socket::new(buffer(), buffer());
+        // As on the kernel's sockets (TCP_NODELAY).
+        socket.set_nagle_enabled(false);
+        socket.set_keep_alive(Some(KEEPALIVE.into()));
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let socket = sockets.add(socket);
+        Self { interface, sockets, socket, stage, due: None, fate: None }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+
+    /// Takes a packet, sends what is to be sent. True: it could not send all.
+    fn poll(&mut self, stack: &Stack, packet: Option<&[u8]>) -> bool {
+        let mut link = stack.link(packet);
+        self.interface.poll(stack.now(), &mut link, &mut self.sockets);
+        link.starved
+    }
+
+    /// Hands a connection over once its handshake is done.
+    fn open(&mut self, connection: &Arc<Connection>) {
+        if matches!(self.socket().state(), State::Established | State::CloseWait)
+            && matches!(self.stage, Stage::HalfOpen(_))
+            && let Stage::HalfOpen(place) = std::mem::replace(&mut self.stage, Stage::Held)
+        {
+            place.open(Arc::clone(connection));
+        }
+    }
+
+    /// How long the device may be silent: less when we wait for it.
+    fn set_timeout(&mut self) {
+        let held = matches!(self.stage, Stage::Held);
+        let socket = self.socket();
+        if held && !matches!(socket.state(), State::SynSent | State::SynReceived) {
+            let patience = if socket.send_queue() > 0 { UNACKNOWLEDGED } else { SILENCE };
+            socket.set_timeout(Some(patience.into()));
+        }
+    }
+
+    /// Whether nothing more will come of it. One that waits for late packets only (TIME-WAIT) is not polled again, for
+    /// smoltcp would throw away what has not been read; a late packet is answered with a reset, which a device that has
+    /// closed does not mind.
+    fn is_over(&mut self) -> bool {
+        let socket = self.socket();
+        match socket.state() {
+            State::Closed => socket.remote_endpoint().is_none(),
+            // The handshake came to nothing.
+            State::Listen | State::TimeWait => true,
+            _ => false,
+        }
+    }
+
+    /// When it wants to be polled.
+    fn next(&mut self, stack: &Stack) -> Option<std::time::Instant> {
+        let now = stack.now();
+        let next = self.interface.poll_at(now, &self.sockets)?;
+        // Never at once: a poll has just left nothing to do.
+        Some(stack.real(next.max(now + time::Duration::from_millis(1))))
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that wait in each direction: a window for 100 Mb/s over 20 ms.
+pub(super) const BUFFER: usize = 256 * 1024;
+/// How long a handshake may take: four times a SYN-ACK, at 1, 3 and 7 seconds.
+const HALF_OPEN: Duration = Duration::from_secs(15);
+/// How long we call a device that does not answer: as in the records (`engine/flows.rs`).
+const UNANSWERED: Duration = Duration::from_secs(75);
+/// How often a silent device is asked whether it is still there.
+const KEEPALIVE: Duration = crate::tailnet::KEEPALIVE;
+/// How long a device may be silent: as in the records, so that none outlives its connection.
+const SILENCE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+/// How long bytes may go without any answer, even that there is no room: Linux's `tcp_retries2` comes to about this.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
+/// How long a device may be silent while a connection says goodbye: Linux's `tcp_fin_timeout`.
+const GOODBYE: Duration = Duration::from_secs(60);
