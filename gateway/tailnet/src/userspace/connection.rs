@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{self, Socket, State};
 use smoltcp::time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -33,6 +33,8 @@ struct Live {
     stage: Stage,
     /// When [`super::timers::Timers`] will poll it.
     due: Option<std::time::Instant>,
+    /// Whether it waits for room in the egress.
+    starved: bool,
     /// Why it ended, where that is not for its socket to say.
     fate: Option<io::ErrorKind>,
 }
@@ -78,10 +80,17 @@ impl Connection {
         self.advance(stack, &mut self.live.lock(), Some(packet));
     }
 
-    /// Does what is due: its time has come, or there is room again.
-    pub(super) fn poll(self: &Arc<Self>, stack: &Stack, at: Option<std::time::Instant>) {
+    /// Does what waited for room.
+    pub(super) fn feed(self: &Arc<Self>, stack: &Stack) {
         let live = &mut *self.live.lock();
-        if at.is_some() && live.due == at {
+        live.starved = false;
+        self.advance(stack, live, None);
+    }
+
+    /// Does what is due: its time has come.
+    pub(super) fn poll(self: &Arc<Self>, stack: &Stack, at: std::time::Instant) {
+        let live = &mut *self.live.lock();
+        if live.due == Some(at) {
             live.due = None;
         }
         self.advance(stack, live, None);
@@ -237,7 +246,9 @@ impl Connection {
             live.due = self.wait(stack, live.due, None);
             stack.forget(self);
         } else if starved {
-            stack.starve(self);
+            if !std::mem::replace(&mut live.starved, true) {
+                stack.starve(self);
+            }
         } else if let Some(next) = live.next(stack) {
             // Later than what it waits for anyway: then is early enough to ask again.
             if live.due.is_none_or(|due| next < due) {
@@ -283,7 +294,7 @@ impl Live {
         socket.set_keep_alive(Some(KEEPALIVE.into()));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let socket = sockets.add(socket);
-        Self { interface, sockets, socket, stage, due: None, fate: None }
+        Self { interface, sockets, socket, stage, due: None, starved: false, fate: None }
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {
@@ -292,9 +303,19 @@ impl Live {
 
     /// Takes a packet, sends what is to be sent. True: it could not send all.
     fn poll(&mut self, stack: &Stack, packet: Option<&[u8]>) -> bool {
+        let now = stack.now();
         let mut link = stack.link(packet);
-        self.interface.poll(stack.now(), &mut link, &mut self.sockets);
-        link.starved
+        self.interface.poll_maintenance(now);
+        if packet.is_some() {
+            self.interface.poll_ingress_single(now, &mut link, &mut self.sockets);
+        }
+        // Room is looked for before smoltcp is asked: it forgets a retransmission that the card then refuses.
+        while stack.egress().has_room() {
+            if let PollResult::None = self.interface.poll_egress(now, &mut link, &mut self.sockets) {
+                return false;
+            }
+        }
+        self.interface.poll_at(now, &self.sockets).is_some_and(|next| next <= now)
     }
 
     /// Hands a connection over once its handshake is done.

@@ -33,6 +33,12 @@ struct Queue {
     starved: VecDeque<Weak<Connection>>,
 }
 
+impl Queue {
+    fn is_ready(&self) -> bool {
+        !self.frames.is_empty() || !self.starved.is_empty()
+    }
+}
+
 impl Egress {
     /// Whether a connection may add a packet.
     pub(super) fn has_room(&self) -> bool {
@@ -65,14 +71,15 @@ impl Egress {
         }
     }
 
-    /// Remembers a connection that found no room.
+    /// Remembers a connection that found no room. Wakes the reader too: it may have emptied the queue since.
     pub(super) fn starve(&self, connection: &Arc<Connection>) {
         self.queue.lock().starved.push_back(Arc::downgrade(connection));
+        self.ready.notify_one();
     }
 
-    /// Waits until there is a packet. Cancel-safe.
+    /// Waits until there is a packet, or room for one that a connection wants to send. Cancel-safe.
     pub(super) async fn ready(&self) {
-        while self.queue.lock().frames.is_empty() {
+        while !self.queue.lock().is_ready() {
             self.ready.notified().await;
         }
     }

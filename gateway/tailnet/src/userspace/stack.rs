@@ -182,7 +182,7 @@ impl Stack {
             }
         }
         while let Some(connection) = self.egress.next_starved() {
-            connection.poll(self, None);
+            connection.feed(self);
         }
     }
 
@@ -190,7 +190,7 @@ impl Stack {
     pub(crate) async fn keep_time(&self) {
         loop {
             let (at, connection) = self.timers.next().await;
-            connection.poll(self, Some(at));
+            connection.poll(self, at);
             tokio::task::coop::consume_budget().await;
         }
     }
