@@ -15,6 +15,8 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use super::backlog::Place;
 use super::stack::Stack;
 use super::table::Ends;
+use super::window::Edge;
+use crate::packet::Outline;
 
 /// A connection.
 pub(super) struct Connection {
@@ -37,6 +39,7 @@ struct Live {
     starved: bool,
     /// Why it ended, where that is not for its socket to say.
     fate: Option<io::ErrorKind>,
+    edge: Edge,
 }
 
 /// Whose a connection is.
@@ -76,8 +79,12 @@ impl Connection {
     }
 
     /// Takes a packet.
-    pub(super) fn take(self: &Arc<Self>, stack: &Stack, packet: &[u8]) {
-        self.advance(stack, &mut self.live.lock(), Some(packet));
+    pub(super) fn take(self: &Arc<Self>, stack: &Stack, packet: &[u8], outline: &Outline) {
+        let live = &mut *self.live.lock();
+        let state = live.socket().state();
+        if live.edge.admits(state, packet, outline) {
+            self.advance(stack, live, Some(packet));
+        }
     }
 
     /// Does what waited for room.
@@ -151,6 +158,7 @@ impl Connection {
             socket.register_recv_waker(waker);
             return Poll::Pending;
         }
+        live.edge.advance(read);
         // The window may be worth telling about.
         self.advance(stack, live, None);
         Poll::Ready(Ok(()))
@@ -294,7 +302,7 @@ impl Live {
         socket.set_keep_alive(Some(KEEPALIVE.into()));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let socket = sockets.add(socket);
-        Self { interface, sockets, socket, stage, due: None, starved: false, fate: None }
+        Self { interface, sockets, socket, stage, due: None, starved: false, fate: None, edge: Edge::default() }
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {

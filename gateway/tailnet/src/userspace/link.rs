@@ -6,6 +6,7 @@ use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxT
 use smoltcp::time::Instant;
 
 use super::egress::{Egress, Frame};
+use super::window;
 use crate::offload::VirtioHeader;
 use crate::packet::TCP;
 
@@ -77,6 +78,7 @@ impl TxToken for Slot<'_> {
         // One that is not to be cut is cut into one, which finishes its checksum.
         let size = self.meta.segmentation_offload_size.map_or(u16::MAX, u16::from);
         let virtio = VirtioHeader::cut_tcp(packet.first().is_some_and(|first| first >> 4 == 6), size);
+        window::reduce(&mut packet);
         debug_assert!(crate::packet::Outline::read(&packet).is_some_and(|outline| outline.protocol == TCP));
         self.egress.push(Frame { virtio, packet });
         filled

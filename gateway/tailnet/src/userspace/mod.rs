@@ -34,6 +34,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod window;
 
 pub(crate) use self::backlog::Opened;
 pub(crate) use self::datagrams::StackDatagrams;

@@ -115,16 +115,16 @@ impl Stack {
         let Some(flags) = outline.tcp_flags(packet) else { return };
         let known = self.table.lock().find(&ends).cloned();
         if let Some(connection) = known {
-            connection.take(self, packet);
+            connection.take(self, packet, outline);
         } else if flags & (SYN | ACK | RST) == SYN && self.here.ports.contains(&here.port()) {
-            self.accept(ends, packet);
+            self.accept(ends, packet, outline);
         } else {
             self.answer(answers::reset(packet, outline));
         }
     }
 
     /// Begins a connection, or drops its SYN where there is no room.
-    fn accept(&self, ends: Ends, packet: &[u8]) {
+    fn accept(&self, ends: Ends, packet: &[u8], outline: &Outline) {
         let Some(place) = self.backlog.reserve(ends.device.ip()) else { return };
         let mut table = self.table.lock();
         if !table.has_room(ends.device.ip()) {
@@ -133,7 +133,7 @@ impl Stack {
         let Some(connection) = Connection::listen(self, ends, place) else { return };
         table.insert(&connection);
         drop(table);
-        connection.take(self, packet);
+        connection.take(self, packet, outline);
     }
 
     fn take_datagram(&self, packet: &[u8], outline: &Outline) {
