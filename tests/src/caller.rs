@@ -161,6 +161,13 @@ impl Caller {
         run(command, b"").ok().trim().split_once('\t').map(|(_, fields)| fields.to_owned()).unwrap_or_default()
     }
 
+    /// Bytes that the client has received from the gateway, handshakes included.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        let transfer = self.wg_show("transfer");
+        transfer.split('\t').next().and_then(|bytes| bytes.parse().ok()).expect("wg tells what was received")
+    }
+
     /// A stock client of OpenSSH: no key, no agent, no questions; hosts are known by the certificate authority alone.
     #[must_use]
     pub fn client(&self, program: &str) -> Command {

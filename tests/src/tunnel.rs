@@ -69,15 +69,11 @@ fn a_client_comes_back_by_itself_after_the_gateway_was_killed() {
     let mut world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo 1"]).ok(), "1\n");
-    wait_until("the gateway knows where the device is", || {
-        !world.sallyport(&["device", "ls", "--json"]).ok().contains(r#""endpoint": null"#)
-    });
-    world.stop(Signal::SIGKILL);
-    let received = || alice.wg_show("transfer").split('\t').next().and_then(|bytes| bytes.parse::<u64>().ok()).unwrap();
-    let before = received();
+    world.kill_once_it_knows_its_devices();
+    let before = alice.received();
     world.up();
     // wireguard-go still holds the old keys; the gateway begins the handshake.
-    wait_until("the gateway has greeted its client", || received() > before);
+    wait_until("the gateway has greeted its client", || alice.received() > before);
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo 2"]).ok(), "2\n");
 }
 

@@ -164,6 +164,14 @@ impl World {
         gateway.wait();
     }
 
+    /// Kills the gateway with SIGKILL, but not before it has written down where each device is: that takes it a second.
+    pub fn kill_once_it_knows_its_devices(&mut self) {
+        wait_until("the gateway knows where each device is", || {
+            !self.sallyport(&["device", "ls", "--json"]).ok().contains(r#""endpoint": null"#)
+        });
+        self.stop(nix::sys::signal::Signal::SIGKILL);
+    }
+
     /// A `sallyport` command on the gateway's machine, as the gateway's user.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -288,7 +296,8 @@ const ACCOUNTS: [(&str, u32); 3] = [("ubuntu", 20001), ("deploy", 20002), ("pers
 pub const PERSON: u32 = 20003;
 
 /// Becomes its arguments once no namespace can be made any more (namespaces(7), /proc/sys/user).
-const CONFINE: &str = r#"echo 0 > /proc/sys/user/max_net_namespaces && echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
+const CONFINE: &str =
+    r#"echo 0 > /proc/sys/user/max_net_namespaces && echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
 
 /// Alice reaches production as `ubuntu`; Bob passes the network rule, but has no account.
 pub const POLICY: &str = r#"{

@@ -41,7 +41,8 @@ pub(super) async fn data_plane(patient: &Patient<'_>) -> Vec<Finding> {
     let wanted = match patient.config.tailnet.backend {
         Backend::Tun => Some(BackendKind::Tun),
         Backend::Packet => Some(BackendKind::Packet),
-        _ => None,
+        Backend::Userspace => Some(BackendKind::Userspace),
+        Backend::Auto => None,
     };
     let (mut failed, mut works) = (Vec::new(), None);
     for kind in KINDS.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind)) {
@@ -66,7 +67,7 @@ pub(super) async fn data_plane(patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 /// The kinds that are tried, best first.
-const KINDS: [BackendKind; 2] = [BackendKind::Tun, BackendKind::Packet];
+const KINDS: [BackendKind; 3] = [BackendKind::Tun, BackendKind::Packet, BackendKind::Userspace];
 
 async fn try_out(patient: &Patient<'_>, kind: BackendKind) -> Result<(), String> {
     let plan = match &patient.stored {

@@ -131,6 +131,9 @@ mod tests {
         ] {
             assert_eq!(unreachable(&packet(v6, protocol, &payload), Lack::Port), None, "{name}");
         }
-        assert!(unreachable(&packet(false, ICMP4, &[8, 0, 0, 0, 0, 0, 0, 0]), Lack::Host).is_some(), "a ping is answered");
+        assert!(
+            unreachable(&packet(false, ICMP4, &[8, 0, 0, 0, 0, 0, 0, 0]), Lack::Host).is_some(),
+            "a ping is answered"
+        );
     }
 }

@@ -10,7 +10,6 @@
 pub mod caller;
 mod config;
 mod datagrams;
-mod doctor;
 mod engine;
 mod error;
 mod flow;
@@ -33,8 +32,7 @@ pub use datagrams::{Datagrams, MemoryDatagrams};
 pub use error::Error;
 pub use flow::{FLOW_QUEUE, FlowEvent, FlowHandle, FlowRecord, FlowRecords, Protocol, Verdict};
 pub use keys::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
-pub use doctor::{Probe, probe};
 pub use memory::{Memory, MemoryDialer, MemoryListener, MemoryStream};
 pub use stream::{DetachedStream, Stream};
-pub use userspace::StackStream;
 pub use tailnet::{ARRIVAL_QUEUE, Arrival, Arrivals, Tailnet};
+pub use userspace::StackStream;

@@ -147,7 +147,8 @@ async fn accept_opened(
 /// Sends at once what is written, and asks a silent device now and then whether it is still there.
 pub(crate) fn settle(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(BETWEEN_PROBES).with_retries(PROBES);
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(BETWEEN_PROBES).with_retries(PROBES);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 

@@ -239,14 +239,7 @@ impl Connection {
         if let Stage::Over = live.stage {
             return;
         }
-        let starved = live.poll(stack, packet);
-        if let Stage::Released = live.stage
-            && live.socket().recv_queue() > 0
-        {
-            // Nobody will read this.
-            live.socket().abort();
-            live.poll(stack, None);
-        }
+        let Ok(starved) = contain(|| live.work(stack, packet)) else { return self.give_up(stack, live) };
         live.open(self);
         live.set_timeout();
         if !starved && live.is_over() {
@@ -263,6 +256,17 @@ impl Connection {
                 live.due = self.wait(stack, live.due, Some(next));
             }
         }
+    }
+
+    /// smoltcp has panicked over what this device sent: its connection is lost, and nobody else's.
+    fn give_up(self: &Arc<Self>, stack: &Stack, live: &mut Live) {
+        tracing::error!(ends = ?self.ends, "a defect of the TCP stack ended a connection: please report it");
+        live.fate.get_or_insert(io::ErrorKind::ConnectionAborted);
+        live.stage = Stage::Over;
+        live.due = self.wait(stack, live.due, None);
+        stack.forget(self);
+        // Wakes whoever waits for it.
+        let _woken = contain(|| live.socket().abort());
     }
 
     fn wait(
@@ -307,6 +311,18 @@ impl Live {
 
     fn socket(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.socket)
+    }
+
+    /// Takes a packet, sends what is to be sent, and breaks what nobody reads. True: it could not send all.
+    fn work(&mut self, stack: &Stack, packet: Option<&[u8]>) -> bool {
+        let starved = self.poll(stack, packet);
+        if let Stage::Released = self.stage
+            && self.socket().recv_queue() > 0
+        {
+            self.socket().abort();
+            self.poll(stack, None);
+        }
+        starved
     }
 
     /// Takes a packet, sends what is to be sent. True: it could not send all.
@@ -366,6 +382,11 @@ impl Live {
         // Never at once: a poll has just left nothing to do.
         Some(stack.real(next.max(now + time::Duration::from_millis(1))))
     }
+}
+
+/// Keeps a panic from everything else that this thread does.
+fn contain<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
 }
 
 impl std::fmt::Debug for Connection {

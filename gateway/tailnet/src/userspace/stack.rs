@@ -169,10 +169,7 @@ impl Stack {
     }
 
     /// Waits for packets, then hands them to `take` until none is left or it says stop.
-    pub(crate) async fn read(
-        &self,
-        take: &mut (dyn FnMut(VirtioHeader, &mut [u8]) -> crate::engine::Next + Send),
-    ) {
+    pub(crate) async fn read(&self, take: &mut (dyn FnMut(VirtioHeader, &mut [u8]) -> crate::engine::Next + Send)) {
         self.egress.ready().await;
         while let Some(mut frame) = self.egress.pop() {
             let next = take(frame.virtio, &mut frame.packet);

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::engine::Next;
 use crate::offload::{Segments, VirtioHeader};
-use crate::packet::{ACK, Outline, RST, SYN};
+use crate::packet::{ACK, Outline, RST, SYN, be32};
 
 /// A gateway and a device, and what was opened at the gateway.
 struct World {
@@ -99,7 +99,7 @@ fn cut(virtio: VirtioHeader, packet: &mut [u8]) -> Vec<Vec<u8>> {
 }
 
 fn give(to: &Stack, packet: &[u8]) {
-    to.take(VirtioHeader::default(), packet, &[0..packet.len()]);
+    to.take(VirtioHeader::default(), packet, std::slice::from_ref(&(0..packet.len())));
 }
 
 async fn echo_megabytes(world: &mut World, to: &str, bytes: usize) {
@@ -158,8 +158,7 @@ async fn a_reader_that_stalls_stops_its_writer_and_nobody_else() {
     let writing = tokio::spawn(async move {
         let mut stalled = stalled;
         let mut written = 0;
-        while let Ok(Ok(bytes)) =
-            tokio::time::timeout(Duration::from_millis(500), stalled.write(&[7; 64 * 1024])).await
+        while let Ok(Ok(bytes)) = tokio::time::timeout(Duration::from_millis(500), stalled.write(&[7; 64 * 1024])).await
         {
             written += bytes;
         }
@@ -273,11 +272,76 @@ async fn a_flood_of_half_open_connections_is_bounded_and_leaves_room_for_others(
     assert_eq!(other.len(), 1, "another device is answered");
 }
 
-/// A segment without data.
-fn segment(from: SocketAddr, to: SocketAddr, flags: u8) -> Vec<u8> {
+#[tokio::test]
+async fn what_is_sent_beyond_the_window_is_dropped() {
+    let world = World::alone();
+    let (device, target): (SocketAddr, SocketAddr) =
+        ("100.64.0.2:4000".parse().unwrap(), "100.100.0.1:22".parse().unwrap());
+    let first = connected(&world, device, target).await;
+    let send = |at: u32| tcp(device, target, (10_u32.wrapping_add(at), first), ACK, &[7; 1000]);
+    let room = u32::try_from(connection::BUFFER).unwrap();
+    let acknowledged = |answers: Vec<Vec<u8>>| answers.last().and_then(|answer| be32(answer, 20 + 8));
+    assert_eq!(acknowledged(world.answer(&send(0)).await), None, "the answer may wait");
+    assert_eq!(acknowledged(world.answer(&send(room - 998)).await), None, "too many, and no answer");
+    assert_eq!(acknowledged(world.answer(&send(room - 1000)).await), Some(1010), "just within, out of order");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_segments_bring_the_stack_down(
+        segments in proptest::collection::vec(
+            (-3_000_i32..300_000, -70_000_i32..70_000, proptest::num::u8::ANY, proptest::collection::vec(0_u8.., 0..100)),
+            1..60,
+        ),
+        raw in proptest::collection::vec((12_usize..52, 0_u8..), 60),
+    ) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let world = World::alone();
+            let (device, target) = ("100.64.0.2:4000".parse().unwrap(), "100.100.0.1:22".parse().unwrap());
+            let first = connected(&world, device, target).await;
+            for ((sequence, acknowledged, flags, data), (at, value)) in segments.into_iter().zip(raw) {
+                let numbers = (10_u32.wrapping_add_signed(sequence), first.wrapping_add_signed(acknowledged));
+                let mut header = header(device, target, numbers, flags);
+                header.extend(data);
+                // The length of the header, the window, and options, as they come.
+                if let Some(byte) = header.get_mut(at) {
+                    *byte = value;
+                }
+                let packet = answers::packet_of(device.ip(), target.ip(), 6, &header).unwrap();
+                assert!(world.answer(&packet).await.len() <= 1000, "answers");
+                assert!(world.gateway.connections() <= 1);
+            }
+            world.gateway.cut(None);
+            assert_eq!(world.gateway.connections(), 0, "it can still be ended");
+        });
+    }
+}
+
+/// Has the device begin a connection; our first sequence number of it, past the SYN.
+async fn connected(world: &World, device: SocketAddr, target: SocketAddr) -> u32 {
+    let answers = world.answer(&segment(device, target, SYN)).await;
+    let first = be32(answers.first().unwrap(), 20 + 4).unwrap().wrapping_add(1);
+    let none = world.answer(&tcp(device, target, (10, first), ACK, &[])).await;
+    assert!(none.is_empty());
+    first
+}
+
+/// A segment of a connection, with the sequence number and the acknowledged one.
+fn tcp(from: SocketAddr, to: SocketAddr, numbers: (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
+    let mut segment = header(from, to, numbers, flags);
+    segment.extend_from_slice(data);
+    answers::packet_of(from.ip(), to.ip(), 6, &segment).unwrap()
+}
+
+fn header(from: SocketAddr, to: SocketAddr, (sequence, acknowledged): (u32, u32), flags: u8) -> Vec<u8> {
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
-    let header = [ports, vec![0, 0, 0, 9, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat();
-    answers::packet_of(from.ip(), to.ip(), 6, &header).unwrap()
+    let numbers = [sequence.to_be_bytes(), acknowledged.to_be_bytes()].concat();
+    [ports, numbers, vec![0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat()
+}
+
+/// A segment that begins, ends or answers, without data.
+fn segment(from: SocketAddr, to: SocketAddr, flags: u8) -> Vec<u8> {
+    tcp(from, to, (9, 0), flags, &[])
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
