@@ -20,7 +20,7 @@ pub(crate) type Unsynced = (PathBuf, Arc<File>);
 /// A folder that was just made, locked.
 pub(crate) struct New {
     pub(crate) path: PathBuf,
-    pub(crate) lock: File,
+    pub(crate) lock: Arc<File>,
     /// What must be synced before a crash of the machine can no longer lose it.
     pub(crate) unsynced: Vec<Unsynced>,
 }
@@ -44,7 +44,7 @@ pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError>
         .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
         .map_err(disk(&day))?;
     make(&path).map_err(disk(&path))?;
-    let lock = File::open(&path).map_err(disk(&path))?;
+    let lock = Arc::new(File::open(&path).map_err(disk(&path))?);
     if let Err(error) = lock.try_lock() {
         return Err(RecorderError::disk(&path, io_error(error)));
     }
@@ -53,15 +53,15 @@ pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError>
     let name = path.join(MANIFEST);
     std::fs::rename(&next, &name).map_err(disk(&next))?;
     let open = |path: &Path| Ok((path.to_owned(), Arc::new(File::open(path).map_err(disk(path))?)));
-    let unsynced = vec![(name, Arc::new(file)), open(&path)?, open(&day)?, open(root)?];
+    let unsynced = vec![(name, Arc::new(file)), (path.clone(), Arc::clone(&lock)), open(&day)?, open(root)?];
     Ok(New { path, lock, unsynced })
 }
 
 /// Locks a folder that no live recording holds.
-pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn lock(path: &Path) -> io::Result<Option<Arc<File>>> {
     let lock = File::open(path)?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok(Some(Arc::new(lock))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }

@@ -23,14 +23,17 @@ use crate::{
 
 /// A segment is cut when its content has reached this size.
 pub(crate) const SEGMENT: usize = 256 << 10;
+/// Files that one recording has open to be written at the most; as many again while they are synced. What every session counts
+/// for among the gateway's descriptors rests on it.
+pub(crate) const OPEN_FILES: usize = 4;
 /// A new mark at most this often.
 const MARK_US: u64 = 1000;
 
 /// The writing end of one recording.
 pub(crate) struct Writer {
     folder: PathBuf,
-    /// Held while the recording is open: whoever recovers after a crash leaves locked folders alone.
-    _lock: File,
+    /// The folder itself, held while the recording is open: whoever recovers after a crash leaves locked folders alone.
+    lock: Arc<File>,
     header: Header,
     signer: Arc<Signer>,
     packer: Arc<Packer>,
@@ -91,7 +94,7 @@ impl Writer {
         let root = header.root().map_err(|error| RecorderError::disk(&new.path, error))?;
         Ok(Self {
             folder: new.path,
-            _lock: new.lock,
+            lock: new.lock,
             header,
             signer,
             packer,
@@ -106,7 +109,7 @@ impl Writer {
     /// A writer that goes on where another one left off, with only a seal to make.
     pub(crate) fn resume(
         folder: &Path,
-        lock: File,
+        lock: Arc<File>,
         header: Header,
         signer: Arc<Signer>,
         packer: Arc<Packer>,
@@ -220,8 +223,26 @@ impl Writer {
         Ok(Sync { files, head: self.head.clone() })
     }
 
+    /// Syncs and closes what is open before one file more would be too many. A session of one program never has to.
+    fn make_room(&mut self) -> Result<(), RecorderError> {
+        if self.streams.values().filter(|stream| stream.file.is_some()).count() < OPEN_FILES {
+            return Ok(());
+        }
+        for stream in self.streams.values_mut() {
+            if let Some(file) = stream.file.take() {
+                file.sync_data().map_err(|error| RecorderError::disk(&stream.path, error))?;
+                stream.synced = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what a stream holds as one segment.
     fn cut(&mut self, id: StreamId) -> Result<(), RecorderError> {
+        let stream = self.streams.get(&id).filter(|stream| !stream.content.is_empty());
+        if stream.is_some_and(|stream| stream.file.is_none()) {
+            self.make_room()?;
+        }
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.content.is_empty()) else {
             return Ok(());
         };
@@ -243,10 +264,13 @@ impl Writer {
             blocks: block_sums(packed),
         };
         let (frame, link) = header.encode();
-        let (file, created) = stream.file(&self.folder).map_err(|error| RecorderError::disk(&path, error))?;
+        let file = stream.file().map_err(|error| RecorderError::disk(&path, error))?;
         let mut to: &File = &file;
         to.write_all(&frame).and_then(|()| to.write_all(packed)).map_err(|error| RecorderError::disk(&path, error))?;
-        self.unsynced.extend(created);
+        // The folder has a new entry.
+        if stream.total.segments == 0 && self.unsynced.iter().all(|(path, _)| *path != self.folder) {
+            self.unsynced.push((self.folder.clone(), Arc::clone(&self.lock)));
+        }
         stream.synced = false;
         stream.total.segments += 1;
         stream.total.bytes += (frame.len() + packed.len()) as u64;
@@ -345,17 +369,67 @@ impl Stream {
         }
     }
 
-    /// The file, made at the first segment; with it the folder, if that has a new entry.
-    fn file(&mut self, folder: &Path) -> io::Result<(Arc<File>, Option<Unsynced>)> {
+    /// The file, made at the first segment.
+    fn file(&mut self) -> io::Result<Arc<File>> {
         if let Some(file) = &self.file {
-            return Ok((Arc::clone(file), None));
+            return Ok(Arc::clone(file));
         }
-        let new = self.total.segments == 0;
         let mut options = OpenOptions::new();
-        options.append(true).create_new(new).mode(0o600);
-        let file = Arc::new(options.open(&self.path)?);
-        self.file = Some(Arc::clone(&file));
-        let folder = if new { Some((folder.to_owned(), Arc::new(File::open(folder)?))) } else { None };
-        Ok((file, folder))
+        options.append(true).create_new(self.total.segments == 0).mode(0o600);
+        Ok(Arc::clone(self.file.insert(Arc::new(options.open(&self.path)?))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Caller, PolicyStamp, SessionId, Target};
+
+    fn header() -> Header {
+        let started = jiff::Timestamp::UNIX_EPOCH;
+        let caller =
+            Caller { user: None, tags: vec![], device: String::new(), key: String::new(), address: String::new() };
+        let target = Target { name: "web1".into(), address: String::new() };
+        let policy = PolicyStamp { revision: String::new(), rules: vec![] };
+        let (id, protocol, gateway) = (SessionId::new(started), "ssh".into(), String::new());
+        Header { id, protocol, caller, target, policy, gateway, started }
+    }
+
+    /// The files and folders below `path` that this process has open.
+    fn open_below(path: &Path) -> usize {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .filter(|to| to.starts_with(path))
+            .count()
+    }
+
+    #[test]
+    fn many_streams_take_few_descriptors_and_are_written_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let new = folder::create(root.path(), &header()).unwrap();
+        let path = new.path.clone();
+        let signer = Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32])));
+        let mut writer = Writer::new(new, header(), signer, Arc::default()).unwrap();
+        let queue = crate::queue::Queue::new(tokio::time::Instant::now());
+        writer.cut_all().unwrap().run().unwrap();
+        assert_eq!(open_below(root.path()), 1, "the lock");
+        for round in 1..=3 {
+            for number in 0..64 {
+                queue.push_last(Message::Output(StreamId::Stdout(number), Bytes::from_static(b"output")));
+                writer.absorb(queue.pop().unwrap());
+            }
+            writer.cut_for_viewers().unwrap();
+            let open = open_below(root.path());
+            assert!(open <= 1 + OPEN_FILES, "{open} are open");
+            let sync = writer.cut_all().unwrap();
+            assert!(open_below(root.path()) <= 1 + OPEN_FILES);
+            assert_eq!(sync.run().unwrap().segments, 64 * round);
+        }
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        writer.seal(queue.now_us(), End { outcome: crate::Outcome::Completed, reason: String::new(), at }).unwrap();
+        let reader = crate::read::RecordingReader::open(&path).unwrap();
+        assert_eq!(reader.entries().map(Result::unwrap).count(), 64 * 3 + 1);
     }
 }

@@ -26,8 +26,9 @@ const MAX_CONNECTIONS: usize = 16_384;
 const MAX_PER_DEVICE: usize = 1_024;
 /// A device may take so many of the places: one of this many parts.
 const DEVICE_SHARE: usize = 4;
-/// Descriptors that a session needs at the most: two connections, a recording's files, and what is opened in passing.
-const DESCRIPTORS_PER_CONNECTION: usize = 6;
+/// Descriptors that a session needs at the most: two connections, its recording's folder and those above it, the files that are
+/// written (however many channels there are) and as many that are synced, and what is opened in passing.
+const DESCRIPTORS_PER_CONNECTION: usize = 16;
 /// Descriptors that the gateway itself needs.
 const DESCRIPTORS_KEPT: usize = 256;
 
