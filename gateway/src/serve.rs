@@ -71,6 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     recover(&store, &state, &signer, clock.now()).await?;
 
     let stored = Stored::read(&config, &state, &clock).await?;
+    state.release_gone(&stored.targets, clock.now()).await?;
     let watch = Watch::begin(&config.policy);
     let policy = Arc::new(policy::at_start(&config.policy, &state, &stored.inventory(), &clock).await?);
     let (tailnet, arrivals) = start_tailnet(&config, &state, &keys, &stored, clock.now()).await?;

@@ -88,6 +88,12 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A key is asked about that was never made.
+    #[error("{} is not there: `sallyport init` makes the gateway's keys; put it back from a backup if it was lost", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),

@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
         ]
     };
     out.table(["NAME", "TAGS", "ADDRESS", if args.caller.is_some() { "AS" } else { "" }], targets.iter().map(row))?;
-    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+    let keys = Keys::read(&Folder::open(&config.state.folder)?)?;
     out.note("\nTo end host-key questions, put this line into ~/.ssh/known_hosts:")?;
     let names = targets.iter().map(|(known, _)| known.target.name.as_str());
     out.line(&known_hosts_line(&config.tailnet.domain, names, &keys.host_ca.public_key().to_openssh()?))?;

@@ -51,9 +51,7 @@ pub(super) async fn targets(patient: &Patient<'_>) -> Vec<Finding> {
 
 /// The gateway's keys, where there are some: none are made for a check.
 fn keys(patient: &Patient<'_>) -> Option<Keys> {
-    let folder = &patient.config.state.folder;
-    folder.join("keys/ssh_user_ca").exists().then_some(())?;
-    Keys::open(&Folder::open(folder).ok()?).ok()
+    Keys::read(&Folder::open(&patient.config.state.folder).ok()?).ok()
 }
 
 /// The accounts by name that the policy gives somebody on a target.

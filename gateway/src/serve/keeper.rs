@@ -82,6 +82,9 @@ impl Keeper {
         let mut problems = Vec::new();
         match Stored::read(&self.config, &self.state, &self.clock).await {
             Ok(stored) => {
+                if let Err(error) = self.state.release_gone(&stored.targets, self.clock.now()).await {
+                    problems.push(format!("the addresses of removed targets could not be released: {error}"));
+                }
                 let policy = self.newest_policy(&stored, &mut problems).await;
                 problems.extend(self.apply(stored, policy).await);
             }

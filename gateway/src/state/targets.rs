@@ -21,7 +21,7 @@ pub struct Known {
 
 impl State {
     /// Every target, by name: those `written` in the configuration and those added since. Each gets its addresses at the
-    /// first call that sees it, and keeps them; those of a target that has gone are released.
+    /// first call that sees it, and keeps them.
     ///
     /// # Errors
     /// When a name is both in the file and in the database, or there is no address left.
@@ -50,7 +50,18 @@ impl State {
             };
             known.push(Known { target, in_file });
         }
+        change.commit().await?;
+        Ok(known)
+    }
+
+    /// Releases the addresses of targets that are not among `known`, for the gateway, which knows all of them. A command may
+    /// have been given another configuration, and only looks.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_gone(&self, known: &[Known], now: Timestamp) -> Result<(), StateError> {
         let names: HashSet<String> = known.iter().map(|known| holder(&known.target.name)).collect();
+        let mut change = self.begin().await?;
         let held = sqlx::query("SELECT holder FROM addresses WHERE released IS NULL AND holder LIKE 'target:%'");
         for row in held.fetch_all(&mut *change).await? {
             let holder: String = row.try_get("holder")?;
@@ -58,8 +69,7 @@ impl State {
                 release(&mut change, &holder, now).await?;
             }
         }
-        change.commit().await?;
-        Ok(known)
+        Ok(change.commit().await?)
     }
 
     /// Adds a target to the database.

@@ -167,6 +167,17 @@ async fn targets_keep_their_addresses_wherever_they_are_described() {
 }
 
 #[tokio::test]
+async fn looking_with_another_configuration_releases_no_address() {
+    let World { state, place: _place, .. } = world().await;
+    let both = [target("web1"), target("web2")];
+    let known = state.targets(&both, at(0)).await.unwrap();
+    state.targets(&both[..1], at(1)).await.unwrap();
+    assert_eq!(state.targets(&both, at(2)).await.unwrap()[1].target, known[1].target);
+    state.release_gone(&known[..1], at(3)).await.unwrap();
+    assert_ne!(state.targets(&both, at(4)).await.unwrap()[1].target.addresses, known[1].target.addresses);
+}
+
+#[tokio::test]
 async fn a_target_is_described_in_one_place() {
     let World { state, place: _place, .. } = world().await;
     let written = [target("web1")];
@@ -363,6 +374,10 @@ async fn an_open_folder_and_open_keys_are_refused() {
         std::fs::remove_file(&file).unwrap();
         Keys::open(&folder).unwrap();
     }
+    std::fs::remove_file(path.join("keys/recording.pem")).unwrap();
+    let error = Keys::read(&folder).unwrap_err().to_string();
+    assert!(error.contains("recording.pem is not there") && error.contains("sallyport init"), "{error}");
+    assert!(!path.join("keys/recording.pem").exists(), "whoever only looks makes nothing");
     chmod(&path, 0o750);
     assert!(Folder::open(&path).unwrap_err().to_string().contains("chmod 700"));
 }
