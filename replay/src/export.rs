@@ -12,8 +12,9 @@ use sallyport_recorder::{OutputStream, StreamId};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::moment::{Change, Source, Stream};
-use crate::player::{Options, Player, output_line};
+use crate::moment::{Change, Source};
+use crate::output::Begun;
+use crate::player::{Options, Player};
 use crate::reel::Reel;
 use crate::text::Lines;
 use crate::transcript::Transcript;
@@ -190,15 +191,14 @@ fn push_line(ready: &mut String, line: &str) {
 }
 
 fn timeline(reel: &Reel, out: &mut impl Write) -> Result<(), Failure> {
-    let mut open: std::collections::BTreeMap<(u32, Stream), Lines> = std::collections::BTreeMap::new();
+    let mut begun = Begun::default();
     for moment in reel.moments(Duration::ZERO)? {
         let moment = moment?;
         let mut ready = Vec::new();
         match moment.change {
             Change::Noted(text) => ready.push(harmless::line(&text).into_owned()),
             Change::Wrote { channel, stream, bytes } => {
-                let lines = open.entry((channel, stream)).or_default();
-                lines.feed(&bytes, |line| ready.push(output_line(channel, stream, line)));
+                begun.feed(channel, stream, &bytes, |line| ready.push(line.to_owned()));
             }
             Change::Opened { .. } | Change::Printed { .. } | Change::Resized { .. } => {}
         }
@@ -206,10 +206,8 @@ fn timeline(reel: &Reel, out: &mut impl Write) -> Result<(), Failure> {
             writeln!(out, "{:>9}  {line}", clock::exact(moment.at))?;
         }
     }
-    for ((channel, stream), lines) in open {
-        if let Some(line) = lines.finish() {
-            writeln!(out, "{:>9}  {}", "", output_line(channel, stream, &line))?;
-        }
+    for line in begun.finish() {
+        writeln!(out, "{:>9}  {line}", "")?;
     }
     Ok(())
 }

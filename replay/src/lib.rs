@@ -11,6 +11,7 @@ pub mod harmless;
 pub mod json;
 pub mod live;
 pub mod moment;
+mod output;
 pub mod player;
 pub mod reel;
 pub mod search;

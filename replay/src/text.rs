@@ -28,6 +28,18 @@ impl Lines {
         }
     }
 
+    /// Whether no line was begun.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Bytes of the line that was begun.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// The last line, if it was left without an end.
     #[must_use]
     pub fn finish(self) -> Option<String> {

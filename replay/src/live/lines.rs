@@ -1,14 +1,16 @@
 //! The live view as lines: for a pipe, as text; for programs, as JSON.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use avt::Terminal;
 
 use super::{Left, Live, Seen, Word};
-use crate::moment::{Change, Moment, Stream};
-use crate::text::Lines;
+use crate::moment::{Change, Moment};
+use crate::output::Begun;
+use crate::player::{MOST_CELLS, MOST_PANELS};
 use crate::transcript::Transcript;
 use crate::{Failure, clock, export, harmless, json, player, reel};
 
@@ -66,8 +68,18 @@ fn each<W: Write>(
 /// Turns moments into lines.
 #[derive(Default)]
 struct Writer {
-    terminals: BTreeMap<u32, (Terminal, Transcript)>,
-    commands: BTreeMap<(u32, Stream), Lines>,
+    sizes: BTreeMap<u32, (usize, usize)>,
+    terminals: BTreeMap<u32, Written>,
+    begun: Begun,
+    turn: u64,
+}
+
+/// A terminal that has printed.
+struct Written {
+    screen: Terminal,
+    transcript: Transcript,
+    /// The turn in which it printed last.
+    last: u64,
 }
 
 impl Writer {
@@ -76,29 +88,62 @@ impl Writer {
             Change::Noted(text) => writeln!(out, "{:>9}  {}", clock::exact(moment.at), harmless::line(&text))?,
             Change::Wrote { channel, stream, bytes } => {
                 let mut ready = Vec::new();
-                let lines = self.commands.entry((channel, stream)).or_default();
-                lines.feed(&bytes, |line| ready.push(player::output_line(channel, stream, line)));
+                self.begun.feed(channel, stream, &bytes, |line| ready.push(line.to_owned()));
                 for line in ready {
                     writeln!(out, "{:>9}  {line}", clock::exact(moment.at))?;
                 }
             }
             Change::Opened { terminal, columns, rows } => {
-                let (columns, rows) = player::size(columns, rows);
-                let blank = Terminal::new(columns, rows).map_err(|error| Failure::Terminal(error.to_string()))?;
-                self.terminals.insert(terminal, (blank, Transcript::default()));
+                self.sizes.insert(terminal, player::size(columns, rows));
+                while self.sizes.len() > MOST_PANELS {
+                    self.sizes.pop_first();
+                }
             }
             Change::Printed { terminal, text } => {
-                if let Some((screen, transcript)) = self.terminals.get_mut(&terminal) {
+                if let Some(Written { screen, transcript, .. }) = self.written(terminal)? {
                     screen.feed_with(text.as_str(), &mut *transcript);
                     scrolled(moment.at, terminal, &transcript.take(), out)?;
                 }
+                self.make_room(terminal, out)?;
             }
             Change::Resized { terminal, columns, rows } => {
                 let (columns, rows) = player::size(columns, rows);
-                if let Some((screen, transcript)) = self.terminals.get_mut(&terminal) {
+                if let Some(size) = self.sizes.get_mut(&terminal) {
+                    *size = (columns, rows);
+                }
+                if let Some(Written { screen, transcript, .. }) = self.terminals.get_mut(&terminal) {
                     screen.resize_with(columns, rows, &mut *transcript);
                     scrolled(moment.at, terminal, &transcript.take(), out)?;
                 }
+                self.make_room(terminal, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A terminal to print on, made when it first does.
+    fn written(&mut self, number: u32) -> Result<Option<&mut Written>, Failure> {
+        self.turn += 1;
+        let Some((columns, rows)) = self.sizes.get(&number) else { return Ok(None) };
+        let written = match self.terminals.entry(number) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let screen = Terminal::new(*columns, *rows).map_err(|error| Failure::Terminal(error.to_string()))?;
+                place.insert(Written { screen, transcript: Transcript::default(), last: 0 })
+            }
+        };
+        written.last = self.turn;
+        Ok(Some(written))
+    }
+
+    /// Writes out the screens that printed longest ago, but not `kept`, until the rest is small enough.
+    fn make_room(&mut self, kept: u32, out: &mut impl Write) -> Result<(), Failure> {
+        let cells = |written: &Written| written.screen.size().0 * written.screen.size().1;
+        while self.terminals.values().map(cells).sum::<usize>() > MOST_CELLS {
+            let others = self.terminals.iter().filter(|(number, _)| **number != kept);
+            let Some(oldest) = others.min_by_key(|(_, written)| written.last).map(|(number, _)| *number) else { break };
+            if let Some(written) = self.terminals.remove(&oldest) {
+                written.finish(oldest, out)?;
             }
         }
         Ok(())
@@ -106,15 +151,18 @@ impl Writer {
 
     /// What stood on the screens at the end, and lines without an end.
     fn finish(self, out: &mut impl Write) -> Result<(), Failure> {
-        for ((channel, stream), lines) in self.commands {
-            if let Some(line) = lines.finish() {
-                writeln!(out, "{:>9}  {}", "", player::output_line(channel, stream, &line))?;
-            }
+        for line in self.begun.finish() {
+            writeln!(out, "{:>9}  {line}", "")?;
         }
-        for (number, (screen, transcript)) in self.terminals {
-            for line in transcript.finish(&screen).lines() {
-                writeln!(out, "{:>9}  terminal {number} │ {line}", "")?;
-            }
+        self.terminals.into_iter().try_for_each(|(number, written)| written.finish(number, out))
+    }
+}
+
+impl Written {
+    /// What stands on the screen.
+    fn finish(self, number: u32, out: &mut impl Write) -> Result<(), Failure> {
+        for line in self.transcript.finish(&self.screen).lines() {
+            writeln!(out, "{:>9}  terminal {number} │ {line}", "")?;
         }
         Ok(())
     }
@@ -129,3 +177,24 @@ fn scrolled(at: Duration, terminal: u32, text: &str, out: &mut impl Write) -> Re
 
 /// How often the recording is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_terminals_without_end_are_written_out_in_time() {
+        let (mut writer, mut out) = (Writer::default(), Vec::new());
+        for terminal in 0..40 {
+            let opened = Change::Opened { terminal, columns: 1_000, rows: 400 };
+            let printed = Change::Printed { terminal, text: format!("of {terminal}") };
+            for change in [opened, printed] {
+                writer.write(Moment { at: Duration::ZERO, change }, &mut out).unwrap();
+            }
+        }
+        assert_eq!(writer.terminals.len(), 10);
+        writer.finish(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!((0..40).all(|number| text.contains(&format!("terminal {number} │ of {number}\n"))), "{text}");
+    }
+}

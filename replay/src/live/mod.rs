@@ -179,8 +179,8 @@ impl Watch {
         };
         self.at = self.at.max(moment.at);
         let size = moment.change.size();
-        self.stage.apply(moment)?;
-        Ok(size + 64)
+        let more = self.stage.apply(moment)?;
+        Ok(size + more + 64)
     }
 
     fn note(&mut self, event: &Event) {
@@ -199,7 +199,7 @@ impl Watch {
     /// What is looked at: what was chosen, else the newest terminal that is live, else, where commands run, the timeline,
     /// and when all has ended the last terminal.
     fn view(&self) -> View {
-        let there = |terminal: &u32| self.stage.terminal(*terminal).is_some();
+        let there = |terminal: &u32| self.stage.has_terminal(*terminal);
         match self.chosen {
             Some(View::Terminal(terminal)) if there(&terminal) => return View::Terminal(terminal),
             Some(View::Timeline) => return View::Timeline,

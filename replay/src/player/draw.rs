@@ -59,7 +59,7 @@ impl Frame {
         let (columns, height) = (usize::from(columns), usize::from(rows.saturating_sub(1)));
         let (mut frame, note) = match view {
             View::Terminal(id) => match stage.terminal(id) {
-                Some(terminal) => Self::of_terminal(terminal, columns, height),
+                Some(terminal) => Self::of_terminal(&terminal, columns, height),
                 None => Default::default(),
             },
             View::Timeline => (Self::of_timeline(stage, columns, height), String::new()),

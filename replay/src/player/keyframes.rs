@@ -51,8 +51,13 @@ impl Keyframes {
 
     /// Keeps a keyframe.
     pub(super) fn keep(&mut self, resume: Duration, stage: &Stage) {
-        self.frames.push(Keyframe { resume, snapshot: stage.snapshot() });
         self.since = 0;
+        let snapshot = stage.snapshot();
+        if snapshot.size() > BUDGET {
+            self.distance = self.distance.saturating_mul(2);
+            return;
+        }
+        self.frames.push(Keyframe { resume, snapshot });
         while self.frames.len() > MOST || (self.frames.len() > 1 && self.bytes() > BUDGET) {
             let mut odd = false;
             self.frames.retain(|_| {

@@ -10,15 +10,18 @@ mod keys;
 mod stage;
 mod status;
 mod tty;
+mod wall;
 
 use std::time::Duration;
 
 pub use draw::Frame;
 pub use keys::{Action, Key, Seek, action};
-pub use stage::{Stage, output_line, size};
+pub use stage::{Stage, size};
 pub use status::Status;
 pub(crate) use status::fill;
 pub use tty::{Ended, run};
+pub use wall::Shown;
+pub(crate) use wall::{MOST_CELLS, MOST_PANELS};
 
 use crate::Failure;
 use crate::moment::{Moment, Source};
@@ -178,7 +181,7 @@ impl<S: Source> Player<S> {
     pub fn view(&self) -> View {
         match self.view {
             Some(View::Timeline) => View::Timeline,
-            Some(View::Terminal(id)) if self.stage.terminal(id).is_some() => View::Terminal(id),
+            Some(View::Terminal(id)) if self.stage.has_terminal(id) => View::Terminal(id),
             _ => self.stage.terminals().next().map_or(View::Timeline, View::Terminal),
         }
     }
@@ -251,7 +254,7 @@ impl<S: Source> Player<S> {
     fn show_next(&mut self) -> Result<usize, Failure> {
         let Some(moment) = self.tape.take()? else { return Ok(0) };
         let (size, at) = (moment.change.size(), moment.at);
-        self.stage.apply(moment)?;
+        let more = self.stage.apply(moment)?;
         self.quiet_since = at;
         self.keyframes.shown(size);
         if let Some(next) = &self.tape.next
@@ -261,7 +264,7 @@ impl<S: Source> Player<S> {
             self.keyframes.keep(next.at, &self.stage);
         }
         // Even an empty moment is some work, so that a million of them do not keep the keyboard waiting.
-        Ok(size + 64)
+        Ok(size + more + 64)
     }
 
     /// Shows the next moment, and others of the same instant, and stands still there.

@@ -1,16 +1,15 @@
 //! What a session shows at one moment: its terminals and the tail of its timeline.
 //!
-//! Memory is bounded whatever the recording holds: a terminal keeps its screen and no scrollback, its size has a limit,
-//! and the timeline keeps its last lines only.
+//! Memory is bounded whatever the recording holds: a terminal keeps its screen and no scrollback, its size has a limit, few
+//! stand at a time ([`wall`](super::wall)), and the timeline keeps its last lines only.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use avt::Terminal;
-
-use crate::moment::{Change, Moment, Stream};
-use crate::text::Lines;
+use super::wall::{Shown, Stored, Wall};
+use crate::moment::{Change, Moment};
+use crate::output::Begun;
 use crate::{Failure, clock, harmless};
 
 /// The widest and highest terminal that is shown as it was. A recording may claim any size up to 65,535 × 65,535, which
@@ -26,28 +25,34 @@ const TIMELINE_LINE: usize = 400;
 /// The terminals and the timeline as they stand.
 #[derive(Default)]
 pub struct Stage {
-    terminals: BTreeMap<u32, Terminal>,
-    lines: BTreeMap<(u32, Stream), Lines>,
+    terminals: Wall,
+    begun: Begun,
     timeline: VecDeque<Arc<str>>,
 }
 
 /// Enough of a [`Stage`] to put it up again.
 pub(super) struct Snapshot {
-    terminals: BTreeMap<u32, (usize, usize, String)>,
-    lines: BTreeMap<(u32, Stream), Lines>,
+    terminals: Stored,
+    begun: Begun,
     timeline: VecDeque<Arc<str>>,
 }
 
 impl Stage {
     /// The terminals that have been opened so far, by number.
     pub fn terminals(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.terminals.keys().copied()
+        self.terminals.numbers()
+    }
+
+    /// Whether a terminal has been opened.
+    #[must_use]
+    pub fn has_terminal(&self, id: u32) -> bool {
+        self.terminals.has(id)
     }
 
     /// The screen of a terminal.
     #[must_use]
-    pub fn terminal(&self, id: u32) -> Option<&Terminal> {
-        self.terminals.get(&id)
+    pub fn terminal(&self, id: u32) -> Option<Shown<'_>> {
+        self.terminals.shown(id)
     }
 
     /// The last lines of the timeline, oldest first, already harmless.
@@ -55,51 +60,28 @@ impl Stage {
         self.timeline.iter().map(AsRef::as_ref)
     }
 
-    /// Shows one moment.
+    /// Shows one moment, and says how much work it was beyond the moment's own size.
     ///
     /// # Errors
     /// When a terminal cannot be made.
-    pub fn apply(&mut self, moment: Moment) -> Result<(), Failure> {
+    pub fn apply(&mut self, moment: Moment) -> Result<usize, Failure> {
+        let Self { terminals, begun, timeline } = self;
         match moment.change {
-            Change::Opened { terminal, columns, rows } => {
-                let (columns, rows) = size(columns, rows);
-                let blank = Terminal::new(columns, rows).map_err(|error| Failure::Terminal(error.to_string()))?;
-                self.terminals.insert(terminal, blank);
-            }
-            Change::Printed { terminal, text } => {
-                if let Some(terminal) = self.terminals.get_mut(&terminal) {
-                    terminal.feed(text.as_str());
-                }
-            }
-            Change::Resized { terminal, columns, rows } => {
-                let (columns, rows) = size(columns, rows);
-                if let Some(terminal) = self.terminals.get_mut(&terminal) {
-                    terminal.resize(columns, rows);
-                }
-            }
+            Change::Opened { terminal, columns, rows } => terminals.open(terminal, size(columns, rows)),
+            Change::Printed { terminal, text } => return terminals.print(terminal, &text),
+            Change::Resized { terminal, columns, rows } => return terminals.resize(terminal, size(columns, rows)),
             Change::Wrote { channel, stream, bytes } => {
-                let Self { lines, timeline, .. } = self;
-                lines.entry((channel, stream)).or_default().feed(&bytes, |line| {
-                    note(timeline, moment.at, &output_line(channel, stream, line));
-                });
+                begun.feed(channel, stream, &bytes, |line| note(timeline, moment.at, line));
             }
-            Change::Noted(text) => note(&mut self.timeline, moment.at, &harmless::line(&text)),
+            Change::Noted(text) => note(timeline, moment.at, &harmless::line(&text)),
         }
-        Ok(())
+        Ok(0)
     }
 
     /// A copy to come back to.
     #[must_use]
     pub(super) fn snapshot(&self) -> Snapshot {
-        let dump = |terminal: &Terminal| {
-            let (columns, rows) = terminal.size();
-            (columns, rows, terminal.dump())
-        };
-        Snapshot {
-            terminals: self.terminals.iter().map(|(id, terminal)| (*id, dump(terminal))).collect(),
-            lines: self.lines.clone(),
-            timeline: self.timeline.clone(),
-        }
+        Snapshot { terminals: self.terminals.store(), begun: self.begun.clone(), timeline: self.timeline.clone() }
     }
 }
 
@@ -109,32 +91,15 @@ impl Snapshot {
     /// # Errors
     /// When a terminal cannot be made.
     pub(super) fn restore(&self) -> Result<Stage, Failure> {
-        let mut stage =
-            Stage { terminals: BTreeMap::new(), lines: self.lines.clone(), timeline: self.timeline.clone() };
-        for (id, (columns, rows, dump)) in &self.terminals {
-            let mut terminal = Terminal::new(*columns, *rows).map_err(|error| Failure::Terminal(error.to_string()))?;
-            terminal.feed(dump.as_str());
-            stage.terminals.insert(*id, terminal);
-        }
-        Ok(stage)
+        let terminals = self.terminals.restore()?;
+        Ok(Stage { terminals, begun: self.begun.clone(), timeline: self.timeline.clone() })
     }
 
     /// Roughly how many bytes this holds; timeline lines are shared with other snapshots and count once, elsewhere.
     #[must_use]
     pub(super) fn size(&self) -> usize {
-        self.terminals.values().map(|(_, _, dump)| dump.len()).sum::<usize>()
-            + self.timeline.len() * size_of::<Arc<str>>()
+        self.terminals.size() + self.begun.size() + self.timeline.len() * size_of::<Arc<str>>()
     }
-}
-
-/// A line of a command's output as the timeline shows it.
-#[must_use]
-pub fn output_line(channel: u32, stream: Stream, line: &str) -> String {
-    let mark = match stream {
-        Stream::Stdout => "│",
-        Stream::Stderr => "┃",
-    };
-    format!("  #{channel} {mark} {}", harmless::line(line))
 }
 
 fn note(timeline: &mut VecDeque<Arc<str>>, at: Duration, text: &str) {
