@@ -122,7 +122,7 @@ fn made_role(grant: &PostgresGrant, caller: &Caller, config: &Config) -> anyhow:
     if !config.state.folder.join("keys/database_ca.pem").exists() {
         return Ok(None);
     }
-    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+    let keys = Keys::read(&Folder::open(&config.state.folder)?)?;
     Ok(Some(postgres::made_role(&keys, user, groups)))
 }
 
