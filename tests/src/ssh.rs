@@ -115,6 +115,32 @@ fn a_client_that_carries_much_is_led_to_aes_unless_it_does_not_want_it() {
 }
 
 #[test]
+fn what_nobody_knows_is_refused_as_the_protocol_says_and_the_connection_lives() {
+    let world = World::new();
+    let alice = world.caller("alice@example.com", "laptop");
+    let mut python = alice.command("/usr/bin/python3");
+    python.arg("-c").arg(UNKNOWN);
+    assert_eq!(run(python, b"").ok(), "channel: 3\nglobal request: None\nlives\n");
+}
+
+/// Paramiko, asking for what no client asks for (RFC 4254, sections 4 and 5.1).
+const UNKNOWN: &str = r#"
+import paramiko
+transport = paramiko.Transport(("web1", 22))
+transport.start_client(timeout=30)
+transport.auth_none("ubuntu")
+try:
+    transport.open_channel("nothing@example.com", timeout=30)
+except paramiko.ChannelException as refusal:
+    print("channel:", refusal.code)
+print("global request:", transport.global_request("nothing@example.com", wait=True))
+session = transport.open_session(timeout=30)
+session.exec_command("echo lives")
+print(session.makefile().read().decode().strip())
+transport.close()
+"#;
+
+#[test]
 fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");

@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 16_384;
 /// Connections at the same time, of one device.
 const MAX_PER_DEVICE: usize = 1_024;
 /// A device may take so many of the places: one of this many parts.
-const DEVICE_SHARE: usize = 4;
+const DEVICE_SHARE: usize = 2;
 /// Descriptors that a session needs at the most: two connections, its recording's folder and those above it, the files that are
 /// written (however many channels there are) and as many that are synced, and what is opened in passing.
 const DESCRIPTORS_PER_CONNECTION: usize = 16;

@@ -28,9 +28,11 @@ pub(super) fn for_client() -> Preferred {
 }
 
 /// Where a client is led that knows AES-GCM and put something else first; nowhere on a machine without AES in hardware.
-pub(super) fn lead() -> Option<Lead> {
+/// Only OpenSSH is: others may lose their connection when keys are exchanged while much is under way, as AsyncSSH 2.10 does.
+pub(super) fn lead(client: &str) -> Option<Lead> {
     let limits = Limits { rekey_write_limit: LEAD_AFTER, rekey_read_limit: LEAD_AFTER, ..Limits::default() };
-    aes_in_hardware().then_some(Lead { ciphers: Cow::Borrowed(AES_GCM), limits })
+    (client.starts_with("SSH-2.0-OpenSSH_") && aes_in_hardware())
+        .then_some(Lead { ciphers: Cow::Borrowed(AES_GCM), limits })
 }
 
 #[cfg(target_arch = "x86_64")]

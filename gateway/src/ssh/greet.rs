@@ -82,7 +82,7 @@ impl Greeting {
         H: server::Handler<Error = Fault> + Send + 'static,
     {
         let wire = Wire::new(self.stream, self.early, cut);
-        let begun = server::run_stream(Arc::new(config(proof)), wire, handler).await;
+        let begun = server::run_stream(Arc::new(config(proof, &self.client)), wire, handler).await;
         begun.map_err(|fault| Failure::Client(fault.to_string()))
     }
 }
@@ -231,7 +231,7 @@ pub(super) fn no_methods() -> Auth {
     Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false }
 }
 
-fn config(proof: HostProof) -> server::Config {
+fn config(proof: HostProof, client: &str) -> server::Config {
     server::Config {
         server_id: SshId::Standard(concat!("SSH-2.0-Sallyport_", env!("CARGO_PKG_VERSION")).into()),
         // Refusals depend on the policy, not on a secret that somebody could guess at.
@@ -241,7 +241,7 @@ fn config(proof: HostProof) -> server::Config {
         keys: vec![proof.key],
         certificates: proof.certificate.into_iter().collect(),
         preferred: algorithms::for_client(),
-        lead: algorithms::lead(),
+        lead: algorithms::lead(client),
         window_size: super::relay::WINDOW,
         event_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),

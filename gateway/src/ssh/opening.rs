@@ -73,6 +73,11 @@ pub(super) fn prohibited(reason: String) -> ChannelOpenFailure {
     ChannelOpenFailure::Other { code: PROHIBITED, reason }
 }
 
+/// A refusal because nobody knows such a channel.
+pub(super) fn unknown(reason: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: UNKNOWN, reason }
+}
+
 /// Programs at the same time on one connection; OpenSSH's sshd allows ten.
 const MAX_SESSIONS: usize = 64;
 /// Forwarded connections at the same time on one connection: what a browser behind `ssh -D` opens, and each may hold a
@@ -82,5 +87,7 @@ const MAX_FORWARDS: usize = 256;
 pub(super) const MAX_OPENINGS: usize = MAX_SESSIONS + MAX_FORWARDS;
 /// SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, section 5.1).
 const PROHIBITED: u32 = 1;
+/// SSH_OPEN_UNKNOWN_CHANNEL_TYPE (RFC 4254, section 5.1).
+const UNKNOWN: u32 = 3;
 /// SSH_OPEN_RESOURCE_SHORTAGE (RFC 4254, section 5.1).
 const SHORTAGE: u32 = 4;

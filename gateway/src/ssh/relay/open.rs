@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::session::SshPermits;
 use crate::ssh::authorize::{ChannelPermit, Forward, Kind, Request, authorize};
 use crate::ssh::observe;
-use crate::ssh::opening::{Opening, prohibited, shortage, wire_name};
+use crate::ssh::opening::{Opening, prohibited, shortage, unknown, wire_name};
 
 impl Shared {
     /// Carries a channel that the client wants.
@@ -173,7 +173,11 @@ impl Shared {
         reply: ChannelOpenHandleInner<M>,
     ) -> Result<(), Failure> {
         self.session.record(refused(typ, why.clone())).await?;
-        reply.reject(prohibited(why)).await;
+        let refusal = match typ {
+            ChannelType::Unknown { .. } => unknown(why),
+            _ => prohibited(why),
+        };
+        reply.reject(refusal).await;
         Ok(())
     }
 

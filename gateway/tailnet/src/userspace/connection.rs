@@ -64,7 +64,7 @@ impl Connection {
         Some(Self::new(stack, ends, live))
     }
 
-    /// One that we begin; [`Connection::open`] sends the SYN.
+    /// One that we begin; [`Connection::poll_open`] sends the SYN.
     pub(super) fn dial(stack: &Stack, ends: Ends) -> io::Result<Arc<Self>> {
         let mut live = Live::new(stack, ends, Stage::Held);
         let Live { interface, sockets, socket, .. } = &mut live;

@@ -15,7 +15,7 @@
 //! memory and nothing else.
 //!
 //! Who slows down: a stream whose buffer is full waits ([`connection::BUFFER`] each way); a connection that finds
-//! [`Egress`] full waits until that has drained; the device's TCP waits for the window. Bounds: [`table`] for connections,
+//! `Egress` full waits until that has drained; the device's TCP waits for the window. Bounds: [`table`] for connections,
 //! [`backlog`] for those that nobody has accepted yet.
 //!
 //! Locks are taken in this order: a connection's, then the table's, the timers' or the egress's. Nothing here calls the
