@@ -3,6 +3,8 @@
 //!
 //! Channels are numbered by the gateway from 0 in the order in which they were asked for, by whichever end; one that the other
 //! end would not open leaves its number unused.
+//!
+//! One long file, because the list of events is the format: it is read whole, beside FORMAT.md.
 
 use serde::{Deserialize, Serialize};
 

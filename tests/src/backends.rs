@@ -94,9 +94,7 @@ fn ends_with_its_device(world: &World, alice: &Caller) {
     talk.expect("up");
     let _removed = world.sallyport(&["device", "rm", "laptop"]).ok();
     assert_eq!(talk.end(), 255);
-    wait_until("the session is in the list, ended", || {
-        !world.sallyport(&["sessions", "ls", "--json", "--outcome", "revoked"]).ok().contains("[]")
-    });
+    world.wait_for_outcome("revoked");
     let _silence = alice.ssh(&["-o", "ConnectTimeout=3", "ubuntu@web1", "echo in"]).failed();
 }
 

@@ -40,13 +40,13 @@ fn gigabytes_go_both_ways_over_many_rekeys_in_flat_memory() {
     let alice = world.caller("alice@example.com", "laptop");
     let here = alice.folder().join("here");
     noise(&here, gigabytes);
-    let sum = cksum(&here);
+    let sum = digest(&here);
     for rekey in ["RekeyLimit=64M", "RekeyLimit=default"] {
         let there = format!("ubuntu@web1:there-{}", rekey.len());
         let back = alice.folder().join("back");
         let grown = copy(&world, &alice, rekey, &here.display().to_string(), &there);
         let shrunk = copy(&world, &alice, rekey, &there, &back.display().to_string());
-        assert_eq!(cksum(&back), sum, "{rekey}");
+        assert_eq!(digest(&back), sum, "{rekey}");
         std::fs::remove_file(&back).unwrap();
         let _removed = alice.ssh(&["ubuntu@web1", &format!("rm there-{}", rekey.len())]).ok();
         eprintln!("{rekey}: memory grew by {grown} kB upwards, {shrunk} kB downwards");
@@ -90,7 +90,7 @@ fn noise(at: &std::path::Path, gigabytes: u64) {
     wait_until("the file is whole", || std::fs::metadata(at).unwrap().len() == gigabytes << 30);
 }
 
-fn cksum(at: &std::path::Path) -> String {
+fn digest(at: &std::path::Path) -> String {
     let output = Command::new("b2sum").stdin(std::fs::File::open(at).unwrap()).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }

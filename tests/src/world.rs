@@ -172,6 +172,13 @@ impl World {
         self.stop(nix::sys::signal::Signal::SIGKILL);
     }
 
+    /// Waits until a session is in the list that ended so.
+    pub fn wait_for_outcome(&self, outcome: &str) {
+        wait_until("the session is in the list, ended", || {
+            !self.sallyport(&["sessions", "ls", "--json", "--outcome", outcome]).ok().contains("[]")
+        });
+    }
+
     /// A `sallyport` command on the gateway's machine, as the gateway's user.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

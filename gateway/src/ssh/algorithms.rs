@@ -4,8 +4,8 @@
 //! below 2,048 bits; strict key exchange (OpenSSH's PROTOCOL, section 1.10) with every peer that knows it. An OpenSSH of
 //! 2014 (6.6) still finds something in each list. Compression is off: it costs more than it saves, and it has leaked.
 //!
-//! On the client's leg its own order decides, and OpenSSH's has ChaCha20 first, at twice the cost of AES in hardware. A client
-//! that carries more than a little is led to AES by a second key exchange, which costs it no time: see [`lead`].
+//! On the client's leg its own order decides, and OpenSSH's has ChaCha20 first, at twice the cost of AES in hardware. Where it
+//! carries more than a little it is led to AES by a second key exchange, which delays no login: see [`lead`].
 
 use std::borrow::Cow;
 

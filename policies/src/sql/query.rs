@@ -4,6 +4,8 @@
 //! The parser (crate sqlparser) knows more languages than PostgreSQL's, and could take a word for something that the server
 //! does not. So whatever it says is believed only where the tokens agree: no verb that changes data, no row lock and no
 //! name before a parenthesis may stand in the text without standing in the tree.
+//!
+//! One long file, because each half means nothing without the other: what the tree needs, and what the tokens contradict.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::offload::{finish_transport, renew_ipv4};
-use crate::packet::{
-    ACK, FIN, IPV4_HEADER, IPV6_HEADER, Outline, RST, SYN, TCP, TCP_HEADER, UDP, UDP_HEADER, be16, be32, put,
-};
+use crate::packet::{ACK, FIN, IPV4_HEADER, Outline, RST, SYN, TCP, TCP_HEADER, UDP, UDP_HEADER, be32, put};
 
 /// The reset for a segment of no connection (RFC 9293, 3.5.2, group 1); `None` for a reset.
 pub(super) fn reset(packet: &[u8], outline: &Outline) -> Option<Vec<u8>> {
@@ -87,7 +85,6 @@ pub(super) fn packet_of(from: IpAddr, to: IpAddr, protocol: u8, message: &[u8]) 
         }
         _ => return None,
     };
-    debug_assert!(be16(&packet, 4).is_some() && packet.len() <= IPV6_HEADER);
     packet.extend_from_slice(message);
     finish_transport(&mut packet)?;
     Some(packet)

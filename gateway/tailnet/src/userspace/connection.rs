@@ -1,21 +1,17 @@
 //! One TCP connection: a smoltcp interface with one socket, and what we know about it beyond that.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{self, Socket, State};
-use smoltcp::time;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::backlog::Place;
+use super::live::{Live, Stage};
 use super::stack::Stack;
 use super::table::Ends;
-use super::window::Edge;
 use crate::packet::Outline;
 
 /// A connection.
@@ -25,33 +21,6 @@ pub(super) struct Connection {
     pub(super) id: u64,
     began: std::time::Instant,
     live: Mutex<Live>,
-}
-
-/// What changes about a connection.
-struct Live {
-    interface: Interface,
-    sockets: SocketSet<'static>,
-    socket: SocketHandle,
-    stage: Stage,
-    /// When [`super::timers::Timers`] will poll it.
-    due: Option<std::time::Instant>,
-    /// Whether it waits for room in the egress.
-    starved: bool,
-    /// Why it ended, where that is not for its socket to say.
-    fate: Option<io::ErrorKind>,
-    edge: Edge,
-}
-
-/// Whose a connection is.
-enum Stage {
-    /// Nobody's yet: a device wants it.
-    HalfOpen(Place),
-    /// A stream's, or waiting for one.
-    Held,
-    /// Nobody's any more: what is left is saying goodbye.
-    Released,
-    /// Forgotten.
-    Over,
 }
 
 impl Connection {
@@ -107,7 +76,9 @@ impl Connection {
     pub(super) fn poll_open(self: &Arc<Self>, stack: &Stack, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let live = &mut *self.live.lock();
         self.advance(stack, live, None);
-        let fate = live.fate;
+        if let Some(fate) = live.fate {
+            return Poll::Ready(Err(fate.into()));
+        }
         let socket = live.socket();
         match socket.state() {
             State::SynSent | State::SynReceived => {
@@ -120,7 +91,7 @@ impl Connection {
                 } else {
                     io::ErrorKind::TimedOut
                 };
-                Poll::Ready(Err(fate.unwrap_or(ended).into()))
+                Poll::Ready(Err(ended.into()))
             }
             _ => Poll::Ready(Ok(())),
         }
@@ -172,13 +143,15 @@ impl Connection {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let live = &mut *self.live.lock();
-        let fate = live.fate;
+        if let Some(fate) = live.fate {
+            return Poll::Ready(Err(fate.into()));
+        }
         let socket = live.socket();
         let mut written = 0;
         for part in parts {
             let Ok(took) = socket.send_slice(part) else {
                 let ended = if socket.is_open() { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset };
-                return Poll::Ready(Err(fate.unwrap_or(ended).into()));
+                return Poll::Ready(Err(ended.into()));
             };
             written += took;
             if took < part.len() {
@@ -282,108 +255,6 @@ impl Connection {
     }
 }
 
-impl Live {
-    fn new(stack: &Stack, ends: Ends, stage: Stage) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = rand::random();
-        let mut interface = Interface::new(config, &mut stack.link(None), stack.now());
-        let (address, bits) = match ends.here.ip() {
-            IpAddr::V4(v4) => (IpAddress::Ipv4(v4), 32),
-            IpAddr::V6(v6) => (IpAddress::Ipv6(v6), 128),
-        };
-        // Neither of them can fail: the interface has room for two addresses and two routes.
-        interface.update_ip_addrs(|addresses| {
-            let _room = addresses.push(IpCidr::new(address, bits));
-        });
-        match ends.here.ip() {
-            IpAddr::V4(v4) => drop(interface.routes_mut().add_default_ipv4_route(v4)),
-            IpAddr::V6(v6) => drop(interface.routes_mut().add_default_ipv6_route(v6)),
-        }
-        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
-        let mut socket = Socket::new(buffer(), buffer());
-        // As on the kernel's sockets (TCP_NODELAY).
-        socket.set_nagle_enabled(false);
-        socket.set_keep_alive(Some(KEEPALIVE.into()));
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let socket = sockets.add(socket);
-        Self { interface, sockets, socket, stage, due: None, starved: false, fate: None, edge: Edge::default() }
-    }
-
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.socket)
-    }
-
-    /// Takes a packet, sends what is to be sent, and breaks what nobody reads. True: it could not send all.
-    fn work(&mut self, stack: &Stack, packet: Option<&[u8]>) -> bool {
-        let starved = self.poll(stack, packet);
-        if let Stage::Released = self.stage
-            && self.socket().recv_queue() > 0
-        {
-            self.socket().abort();
-            self.poll(stack, None);
-        }
-        starved
-    }
-
-    /// Takes a packet, sends what is to be sent. True: it could not send all.
-    fn poll(&mut self, stack: &Stack, packet: Option<&[u8]>) -> bool {
-        let now = stack.now();
-        let mut link = stack.link(packet);
-        self.interface.poll_maintenance(now);
-        if packet.is_some() {
-            self.interface.poll_ingress_single(now, &mut link, &mut self.sockets);
-        }
-        // Room is looked for before smoltcp is asked: it forgets a retransmission that the card then refuses.
-        while stack.egress().has_room() {
-            if let PollResult::None = self.interface.poll_egress(now, &mut link, &mut self.sockets) {
-                return false;
-            }
-        }
-        self.interface.poll_at(now, &self.sockets).is_some_and(|next| next <= now)
-    }
-
-    /// Hands a connection over once its handshake is done.
-    fn open(&mut self, connection: &Arc<Connection>) {
-        if matches!(self.socket().state(), State::Established | State::CloseWait)
-            && matches!(self.stage, Stage::HalfOpen(_))
-            && let Stage::HalfOpen(place) = std::mem::replace(&mut self.stage, Stage::Held)
-        {
-            place.open(Arc::clone(connection));
-        }
-    }
-
-    /// How long the device may be silent: less when we wait for it.
-    fn set_timeout(&mut self) {
-        let held = matches!(self.stage, Stage::Held);
-        let socket = self.socket();
-        if held && !matches!(socket.state(), State::SynSent | State::SynReceived) {
-            let patience = if socket.send_queue() > 0 { UNACKNOWLEDGED } else { SILENCE };
-            socket.set_timeout(Some(patience.into()));
-        }
-    }
-
-    /// Whether nothing more will come of it. One that waits for late packets only (TIME-WAIT) is not polled again, for
-    /// smoltcp would throw away what has not been read; a late packet is answered with a reset, which a device that has
-    /// closed does not mind.
-    fn is_over(&mut self) -> bool {
-        let socket = self.socket();
-        match socket.state() {
-            State::Closed => socket.remote_endpoint().is_none(),
-            // The handshake came to nothing.
-            State::Listen | State::TimeWait => true,
-            _ => false,
-        }
-    }
-
-    /// When it wants to be polled.
-    fn next(&mut self, stack: &Stack) -> Option<std::time::Instant> {
-        let now = stack.now();
-        let next = self.interface.poll_at(now, &self.sockets)?;
-        // Never at once: a poll has just left nothing to do.
-        Some(stack.real(next.max(now + time::Duration::from_millis(1))))
-    }
-}
-
 /// Keeps a panic from everything else that this thread does.
 fn contain<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
@@ -395,17 +266,9 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// Bytes that wait in each direction: a window for 100 Mb/s over 20 ms.
-pub(super) const BUFFER: usize = 256 * 1024;
 /// How long a handshake may take: four times a SYN-ACK, at 1, 3 and 7 seconds.
 const HALF_OPEN: Duration = Duration::from_secs(15);
 /// How long we call a device that does not answer: as in the records (`engine/flows.rs`).
 const UNANSWERED: Duration = Duration::from_secs(75);
-/// How often a silent device is asked whether it is still there.
-const KEEPALIVE: Duration = crate::tailnet::KEEPALIVE;
-/// How long a device may be silent: as in the records, so that none outlives its connection.
-const SILENCE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
-/// How long bytes may go without any answer, even that there is no room: Linux's `tcp_retries2` comes to about this.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(15 * 60);
 /// How long a device may be silent while a connection says goodbye: Linux's `tcp_fin_timeout`.
 const GOODBYE: Duration = Duration::from_secs(60);

@@ -13,9 +13,9 @@ use crate::packet::TCP;
 /// The card during one poll of one connection.
 pub(super) struct Link<'a> {
     /// The packet that came, until it is taken.
-    pub(super) packet: Option<&'a [u8]>,
-    pub(super) egress: &'a Egress,
-    pub(super) mtu: u16,
+    packet: Option<&'a [u8]>,
+    egress: &'a Egress,
+    mtu: u16,
 }
 
 impl<'a> Link<'a> {

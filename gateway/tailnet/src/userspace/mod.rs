@@ -14,7 +14,7 @@
 //! table and polled when it has a packet, when its stream is used, or when its time has come. An idle connection costs
 //! memory and nothing else.
 //!
-//! Who slows down: a stream whose buffer is full waits ([`connection::BUFFER`] each way); a connection that finds
+//! Who slows down: a stream whose buffer is full waits ([`live::BUFFER`] each way); a connection that finds
 //! `Egress` full waits until that has drained; the device's TCP waits for the window. Bounds: [`table`] for connections,
 //! [`backlog`] for those that nobody has accepted yet.
 //!
@@ -27,6 +27,7 @@ mod connection;
 mod datagrams;
 mod egress;
 mod link;
+mod live;
 mod normal;
 mod stack;
 mod stream;

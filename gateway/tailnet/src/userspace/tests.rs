@@ -166,7 +166,7 @@ async fn a_reader_that_stalls_stops_its_writer_and_nobody_else() {
     });
     tokio::time::timeout(PATIENCE, echo_megabytes(&mut world, "100.100.0.2:22", 2_000_000)).await.unwrap();
     let (written, _stalled) = writing.await.unwrap();
-    assert!(written <= 2 * connection::BUFFER, "{written} bytes were taken for a reader that reads nothing");
+    assert!(written <= 2 * live::BUFFER, "{written} bytes were taken for a reader that reads nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +279,7 @@ async fn what_is_sent_beyond_the_window_is_dropped() {
         ("100.64.0.2:4000".parse().unwrap(), "100.100.0.1:22".parse().unwrap());
     let first = connected(&world, device, target).await;
     let send = |at: u32| tcp(device, target, (10_u32.wrapping_add(at), first), ACK, &[7; 1000]);
-    let room = u32::try_from(connection::BUFFER).unwrap();
+    let room = u32::try_from(live::BUFFER).unwrap();
     let acknowledged = |answers: Vec<Vec<u8>>| answers.last().and_then(|answer| be32(answer, 20 + 8));
     assert_eq!(acknowledged(world.answer(&send(0)).await), None, "the answer may wait");
     assert_eq!(acknowledged(world.answer(&send(room - 998)).await), None, "too many, and no answer");

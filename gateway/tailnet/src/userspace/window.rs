@@ -10,7 +10,7 @@
 
 use smoltcp::socket::tcp::State;
 
-use super::connection::BUFFER;
+use super::live::BUFFER;
 use crate::packet::{FIN, IPV4_HEADER, IPV6_HEADER, Outline, SYN, TCP_FLAGS, be16, be32, put};
 
 /// Takes one unit off the window in a segment of ours, but for a SYN's, which has no units.
