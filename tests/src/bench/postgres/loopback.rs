@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub(super) enum Way {
     Direct,
     Through,
+    /// Through a relay that only copies.
+    Relayed,
     Pgbouncer,
 }
 
@@ -19,6 +21,7 @@ pub(super) enum Way {
 pub(super) struct Loopback {
     // Dropped in this order: what stands before the server, the server, then the machine that all of it runs on.
     gateway: Process,
+    relay: Process,
     pgbouncer: Option<Process>,
     server: Postgres,
     machine: Namespace,
@@ -45,20 +48,20 @@ impl Loopback {
         command.arg("serve-postgres").arg(at).arg(GATEWAY.to_string());
         let gateway = machine.within(|| Process::spawn(command, &at.join("gateway.log")));
         wait_until("the gateway listens", || gateway.printed().contains("listening"));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("serve-relay").arg(RELAY.to_string()).arg(SERVER.to_string());
+        let relay = machine.within(|| Process::spawn(command, &at.join("relay.log")));
         let pgbouncer = e2e::has_peer("pgbouncer").then(|| start_pgbouncer(&machine, at));
-        let loopback = Self { gateway, pgbouncer, server, machine, folder };
+        let loopback = Self { gateway, relay, pgbouncer, server, machine, folder };
         wait_until("every way leads there", || {
             loopback.ways().into_iter().all(|way| loopback.within(|| Connection::open(way).is_ok()))
         });
         loopback
     }
 
-    pub(super) fn has_pgbouncer(&self) -> bool {
-        self.pgbouncer.is_some()
-    }
-
-    fn ways(&self) -> Vec<Way> {
-        let mut ways = vec![Way::Direct, Way::Through];
+    /// Every way that there is here, pgbouncer's last.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        let mut ways = vec![Way::Direct, Way::Through, Way::Relayed];
         ways.extend(self.pgbouncer.as_ref().map(|_| Way::Pgbouncer));
         ways
     }
@@ -72,6 +75,7 @@ impl Loopback {
         match way {
             Way::Direct => None,
             Way::Through => Some(&self.gateway),
+            Way::Relayed => Some(&self.relay),
             Way::Pgbouncer => self.pgbouncer.as_ref(),
         }
     }
@@ -157,12 +161,14 @@ fn port(way: Way) -> u16 {
     match way {
         Way::Direct => SERVER,
         Way::Through => GATEWAY,
+        Way::Relayed => RELAY,
         Way::Pgbouncer => PGBOUNCER,
     }
 }
 
 const SERVER: u16 = 5432;
 const GATEWAY: u16 = 5433;
+const RELAY: u16 = 5434;
 const PGBOUNCER: u16 = 6432;
 const POLICY: &str = r#"{
   "tagOwners": { "tag:prod": ["alice@example.com"] },
