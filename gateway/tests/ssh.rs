@@ -23,6 +23,8 @@ mod limits;
 mod middle;
 #[path = "ssh/narrowed.rs"]
 mod narrowed;
+#[path = "ssh/others.rs"]
+mod others;
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -48,6 +50,7 @@ const POLICY: &str = r#"{
 /// Everything between the client's socket and the target's.
 struct Stand {
     folder: TempDir,
+    port: u16,
     sshd: Child,
     middle: Middle,
 }
@@ -93,7 +96,7 @@ impl Stand {
             at = at.display()
         );
         std::fs::write(at.join("ssh_config"), client).unwrap();
-        Self { folder, sshd, middle }
+        Self { folder, port, sshd, middle }
     }
 
     fn path(&self, name: &str) -> String {

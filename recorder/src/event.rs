@@ -187,6 +187,13 @@ pub enum Event {
         /// `INT`, `TERM`, …
         signal: String,
     },
+    /// The client sent a break (RFC 4335).
+    Break {
+        /// Number of the channel.
+        channel: u32,
+        /// How long it is to be, in milliseconds.
+        length_ms: u32,
+    },
     /// A command ended with a status.
     ExitStatus {
         /// Number of the channel.

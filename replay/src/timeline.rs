@@ -108,6 +108,7 @@ fn in_channel(event: &Event) -> Option<(u32, String)> {
         }
         Event::Window { channel, width, height } => (*channel, format!("window {width}×{height}")),
         Event::Signal { channel, signal } => (*channel, format!("signal {signal}")),
+        Event::Break { channel, length_ms } => (*channel, format!("break of {length_ms} ms")),
         Event::ExitStatus { channel, status } => (*channel, format!("exit {status}")),
         Event::ExitSignal { channel, signal, core_dumped, message } => {
             let dumped = if *core_dumped { ", core dumped" } else { "" };

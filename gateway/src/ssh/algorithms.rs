@@ -28,7 +28,7 @@ pub(super) fn for_client() -> Preferred {
 }
 
 /// Where a client is led that knows AES-GCM and put something else first; nowhere on a machine without AES in hardware.
-/// Only OpenSSH is: others may lose their connection when keys are exchanged while much is under way, as AsyncSSH 2.10 does.
+/// Only OpenSSH is: it is known to bear an exchange of keys while much is under way.
 pub(super) fn lead(client: &str) -> Option<Lead> {
     let limits = Limits { rekey_write_limit: LEAD_AFTER, rekey_read_limit: LEAD_AFTER, ..Limits::default() };
     (client.starts_with("SSH-2.0-OpenSSH_") && aes_in_hardware())

@@ -36,6 +36,8 @@ pub(super) enum Request<'a> {
     Environment { name: &'a str, size: usize, before: usize },
     /// A signal to the program that runs.
     Signal,
+    /// A break on the line of its terminal (RFC 4335).
+    Break,
     /// A new size of the window.
     Window,
     /// `ssh -A`: the target may open channels to the caller's agent.
@@ -181,7 +183,7 @@ fn judge(given: &Given<'_>, request: Request<'_>) -> Result<(), String> {
     let missing = |what: &str| format!("{what}{place}");
     let files = FileRule { download: capability.sftp.download, upload: capability.sftp.upload, place: place.clone() };
     match request {
-        Request::Pty | Request::Signal | Request::Window => Ok(()),
+        Request::Pty | Request::Signal | Request::Break | Request::Window => Ok(()),
         Request::Shell => capability.shell.then_some(()).ok_or_else(|| missing("a shell")),
         Request::Exec(command) if command.len() > MAX_COMMAND => {
             Err(format!("a command of more than {MAX_COMMAND} bytes is not passed on: it could not be recorded whole"))

@@ -24,6 +24,7 @@ pub(super) fn asked(channel: u32, terminal: u32, message: &ChannelMsg) -> Option
             Event::Window { channel, width: cells(*col_width), height: cells(*row_height) }
         }
         ChannelMsg::Signal { signal } => Event::Signal { channel, signal: signal_name(signal) },
+        ChannelMsg::Break { length, .. } => Event::Break { channel, length_ms: *length },
         ChannelMsg::AgentForward { .. } => Event::AgentForwarding { channel },
         ChannelMsg::RequestX11 { single_connection, x11_authentication_protocol: protocol, .. } => {
             Event::X11Forwarding { channel, single: *single_connection, protocol: name(protocol) }
@@ -45,6 +46,7 @@ pub(super) fn refused(channel: u32, message: &ChannelMsg, why: String) -> Event 
         ChannelMsg::RequestShell { .. } => "shell".to_owned(),
         ChannelMsg::Exec { command, .. } => format!("exec {}", text(command)),
         ChannelMsg::RequestSubsystem { name: subsystem, .. } => format!("subsystem {}", name(subsystem)),
+        ChannelMsg::Break { .. } => "break".to_owned(),
         ChannelMsg::Unknown { name: unknown, .. } => name(unknown),
         _ => "request".to_owned(),
     };
@@ -85,6 +87,7 @@ pub(super) fn wants_reply(message: &ChannelMsg) -> Option<bool> {
         | ChannelMsg::SetEnv { want_reply, .. }
         | ChannelMsg::AgentForward { want_reply }
         | ChannelMsg::RequestX11 { want_reply, .. }
+        | ChannelMsg::Break { want_reply, .. }
         | ChannelMsg::Unknown { want_reply, .. } => *want_reply,
         ChannelMsg::Signal { .. } | ChannelMsg::WindowChange { .. } => false,
         _ => return None,

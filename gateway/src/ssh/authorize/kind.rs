@@ -63,6 +63,8 @@ kinds! {
     Environment = ChannelRequest "env",
     /// A signal.
     Signal = ChannelRequest "signal",
+    /// A break on the line.
+    Break = ChannelRequest "break",
     /// A new size of the window.
     Window = ChannelRequest "window-change",
     /// Forwarding of the agent.

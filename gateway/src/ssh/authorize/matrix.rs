@@ -60,7 +60,7 @@ enum Allowed {
 
 fn allowed(kind: Kind) -> Allowed {
     match kind {
-        Kind::Pty | Kind::Signal | Kind::Window | Kind::Session => Allowed::Always,
+        Kind::Pty | Kind::Signal | Kind::Break | Kind::Window | Kind::Session => Allowed::Always,
         Kind::Shell => Allowed::By(Shell),
         Kind::Exec => Allowed::By(Exec),
         Kind::Subsystem => Allowed::By(Subsystems),
@@ -97,6 +97,7 @@ fn request(kind: Kind, asked: bool) -> Request<'static> {
         Kind::Subsystem => Request::Subsystem("netconf"),
         Kind::Environment => Request::Environment { name: "LANG", size: 9, before: 0 },
         Kind::Signal => Request::Signal,
+        Kind::Break => Request::Break,
         Kind::Window => Request::Window,
         Kind::AgentForwarding => Request::AgentForwarding,
         Kind::X11Forwarding => Request::X11Forwarding,

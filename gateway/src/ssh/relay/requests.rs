@@ -174,6 +174,7 @@ fn request_of(message: &ChannelMsg, variables: usize) -> Option<(Request<'_>, bo
             (Request::Environment { name: variable_name, size, before: variables }, *want_reply)
         }
         ChannelMsg::Signal { .. } => (Request::Signal, false),
+        ChannelMsg::Break { want_reply, .. } => (Request::Break, *want_reply),
         ChannelMsg::WindowChange { .. } => (Request::Window, false),
         ChannelMsg::AgentForward { want_reply } => (Request::AgentForwarding, *want_reply),
         ChannelMsg::RequestX11 { want_reply, .. } => (Request::X11Forwarding, *want_reply),
@@ -203,6 +204,7 @@ async fn send(to: &ToTarget, message: ChannelMsg, want_reply: bool) -> Result<()
             ..
         } => to.request_x11(want_reply, single_connection, protocol, cookie, screen).await,
         ChannelMsg::Signal { signal } => to.signal(signal).await,
+        ChannelMsg::Break { length, .. } => to.send_break(want_reply, length).await,
         ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
             to.window_change(col_width, row_height, pix_width, pix_height).await
         }

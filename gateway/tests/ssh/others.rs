@@ -1,0 +1,133 @@
+//! Implementations other than OpenSSH, where they do what OpenSSH never does: AsyncSSH while keys are exchanged, Paramiko with
+//! requests of its own.
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::*;
+
+/// Debian's own, which has the modules.
+const PYTHON: &str = "/usr/bin/python3";
+
+impl Stand {
+    /// Runs a Python client against this stand: the port is its first argument.
+    async fn python(&self, script: &str, arguments: &[&str]) -> String {
+        let mut python = Command::new(PYTHON);
+        python.args(["-W", "ignore", "-c", script, &self.port.to_string()]).args(arguments).kill_on_drop(true);
+        let done = timeout(Duration::from_secs(120), python.output()).await.expect("it hung").unwrap();
+        assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
+        text(&done.stdout)
+    }
+}
+
+/// AsyncSSH sends data on between its KEXINIT and its NEWKEYS, whoever began. It takes no key exchange to be over before
+/// both ways were carried whole.
+const REKEYING: &str = r#"
+import asyncio, os, sys, asyncssh
+
+async def main(port, begins):
+    options = {"username": "root", "known_hosts": None, "client_keys": None, "agent_path": None, "config": None}
+    if begins == "client":
+        options["rekey_bytes"] = 1 << 20
+    else:
+        # The gateway leads whoever calls itself so from the first cipher to the second.
+        options["client_version"] = "OpenSSH_of_another_name"
+        options["encryption_algs"] = ["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"]
+    data = os.urandom(24 << 20)
+    async with asyncssh.connect("127.0.0.1", int(port), **options) as connection:
+        done = await connection.run("cat", input=data, encoding=None)
+        assert done.exit_status == 0 and done.stdout == data, (done.exit_status, len(done.stdout))
+        print(connection.get_extra_info("send_cipher"))
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asyncssh_keeps_its_connection_whoever_exchanges_keys_anew() {
+    let stand = Stand::new().await;
+    let _whole = stand.python(REKEYING, &["client"]).await;
+    let cipher = stand.python(REKEYING, &["server"]).await;
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("aes") {
+        assert_eq!(cipher, "aes256-gcm@openssh.com\n", "the gateway began no exchange");
+    }
+}
+
+/// A target whose every command is `cat`; it begins an exchange of keys with each megabyte that it sends.
+const REKEYING_TARGET: &str = r#"
+import asyncio, sys, asyncssh
+
+class Server(asyncssh.SSHServer):
+    def begin_auth(self, username):
+        return False
+
+async def cat(process):
+    while data := await process.stdin.read(65536):
+        process.stdout.write(data)
+        await process.stdout.drain()
+    process.exit(0)
+
+async def main(key):
+    server = await asyncssh.create_server(Server, "127.0.0.1", 0, server_host_keys=[key], process_factory=cat,
+                                          encoding=None, rekey_bytes=1 << 20)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_sends_on_while_keys_are_exchanged_is_listened_to() {
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key");
+    let made = Command::new("ssh-keygen").args(["-qt", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key).status();
+    assert!(made.await.unwrap().success());
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let mut target = Command::new(PYTHON);
+    target.args(["-W", "ignore", "-c", REKEYING_TARGET]).arg(&key).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut target = target.spawn().unwrap();
+    let mut said = BufReader::new(target.stdout.take().unwrap()).lines();
+    let port = timeout(Duration::from_secs(60), said.next_line()).await.expect("no port").unwrap().unwrap();
+    let stand = Stand::build(POLICY, Some(public.trim()), Some(port.parse().unwrap())).await;
+    let bytes = noise(24 << 20);
+    let echoed = stand.feed(&["web1", "cat"], bytes.clone()).await;
+    assert!(echoed.stdout == bytes, "{} bytes came back: {}", echoed.stdout.len(), text(&echoed.stderr));
+    assert_eq!(echoed.status.code(), Some(0));
+}
+
+/// A break of a second and a half, with and without a terminal: prints how it was answered.
+const BREAK: &str = r#"
+import sys, paramiko
+from paramiko.common import cMSG_CHANNEL_REQUEST
+
+transport = paramiko.Transport(("127.0.0.1", int(sys.argv[1])))
+transport.start_client(timeout=30)
+transport.auth_none("root")
+for terminal in (True, False):
+    channel = transport.open_session(timeout=30)
+    if terminal:
+        channel.get_pty()
+    channel.exec_command("cat")
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("break")
+    message.add_boolean(True)
+    message.add_int(1500)
+    channel._event_pending()
+    transport._send_user_message(message)
+    try:
+        channel._wait_for_event()
+        print("success")
+    except paramiko.SSHException:
+        print("failure")
+transport.close()
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_break_reaches_the_target_and_is_answered_as_it_answers() {
+    let stand = Stand::new().await;
+    // sshd has no line to break where there is no terminal.
+    assert_eq!(stand.python(BREAK, &[]).await, "success\nfailure\n");
+    stand.recorded(r#""type":"break","channel":0,"length_ms":1500"#).await;
+    stand.recorded(r#""type":"break","channel":1,"length_ms":1500"#).await;
+}
