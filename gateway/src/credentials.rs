@@ -21,6 +21,7 @@ pub use host::HostProof;
 pub use login::Credential;
 pub(crate) use postgres::{ALPN, identity};
 pub use postgres::{PostgresCredential, PostgresVault};
+pub(crate) use trial::Window;
 
 /// Holds the gateway's SSH keys. Nobody else signs with them.
 pub struct Vault {

@@ -3,12 +3,14 @@
 //! Every check looks at the thing itself (it writes a file, binds the port, makes the namespace, reaches the target) and
 //! changes nothing. They run side by side, each with a deadline. No secret is in what they say.
 
+mod clocks;
 mod databases;
 mod machine;
 mod network;
 mod policy;
 mod state;
 mod targets;
+mod udp;
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -11,6 +11,7 @@ mod authorize;
 mod files;
 mod greet;
 mod host;
+mod login;
 mod observe;
 mod opening;
 pub(crate) mod probe;

@@ -1,6 +1,6 @@
 //! What the operator is told to mend, and text that is found again.
 
-use e2e::{POLICY, Terminal, World, wait_until};
+use e2e::{POLICY, Setup, Terminal, World, run, wait_until};
 
 fn examined(world: &World) -> (i32, Vec<serde_json::Value>) {
     let said = world.sallyport(&["doctor", "--json"]);
@@ -22,6 +22,10 @@ fn a_gateway_that_is_well_is_found_well_down_to_its_targets() {
     assert_eq!(code, 0, "{findings:#?}");
     let targets = about(&findings, "targets");
     assert!(targets.contains("it lets the gateway in as ubuntu") && targets.contains("SHA256:"), "{targets}");
+    assert!(targets.contains("its clock is within 5 seconds of this one"), "{targets}");
+    let endpoint = about(&findings, "endpoint");
+    assert!(endpoint.contains("WireGuard's UDP 51820 is open at") && endpoint.contains("10.200.255.1"), "{endpoint}");
+    assert!(endpoint.contains("10.200.255.1:51820 is not refused"), "{endpoint}");
     assert!(about(&findings, "gateway").contains("runs since"));
     assert!(about(&findings, "data plane").contains("could be made"));
     assert!(!world.web1.log().contains("Starting session: command on pts"), "nothing ran there");
@@ -57,6 +61,61 @@ fn what_is_wrong_is_told_with_what_to_do() {
     world.web1.stop();
     let targets = about(&examined(&world).1, "targets");
     assert!(targets.contains("web1: dial failed"), "{targets}");
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_of_by_what_the_target_accepts() {
+    if !e2e::has_peer("faketime") {
+        return;
+    }
+    let world = World::new();
+    let _alice = world.caller("alice@example.com", "laptop");
+    // The doctor's own clock is moved: it is the target's that looks wrong from there.
+    for (moved, level, said) in [
+        ("+20s", "warning", "the clock of web1 is more than 5 seconds behind this one"),
+        ("-20s", "warning", "the clock of web1 is more than 5 seconds ahead of this one"),
+        ("+300s", "problem", "the clock of web1 is more than a minute behind this one"),
+    ] {
+        let mut faked = world.hosts().command("faketime");
+        faked.args(["-f", moved]).arg(world.binary_for_everyone()).args(["doctor", "--json"]);
+        faked.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        faked.env("SALLYPORT_CONFIG", world.operator().join("sallyport.toml")).current_dir(world.operator());
+        let findings: Vec<serde_json::Value> = serde_json::from_str(&run(faked, b"").text()).unwrap();
+        let found = findings.iter().find(|finding| finding["said"].as_str().unwrap().contains(said));
+        let found = found.unwrap_or_else(|| panic!("{moved}: {findings:#?}"));
+        assert_eq!((found["level"].as_str(), found["area"].as_str()), (Some(level), Some("clock")), "{moved}");
+        assert!(found["remedy"].as_str().unwrap().contains("NTP"), "{found}");
+    }
+    assert!(!world.web1.log().contains("Starting session"), "nothing ran there");
+}
+
+#[test]
+fn a_password_is_tried_as_a_certificate_is() {
+    let secret = tempfile::tempdir().unwrap();
+    let file = secret.path().join("password");
+    let write = |password: &str| {
+        std::fs::write(&file, password).unwrap();
+        let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, only_ours).unwrap();
+    };
+    write("the right one");
+    let world = World::start(Setup {
+        login: format!("{{ password = \"file:{}\" }}", file.display()),
+        sshd: "Match User ubuntu\nPasswordAuthentication yes".to_owned(),
+        ..Setup::default()
+    });
+    let mut hash = std::process::Command::new("openssl");
+    hash.args(["passwd", "-6", "the right one"]);
+    world.hosts().lay_over_etc("shadow", &format!("ubuntu:{}:19000:0:99999:7:::\n", run(hash, b"").ok().trim()));
+    let alice = world.caller("alice@example.com", "laptop");
+    assert_eq!(alice.ssh(&["ubuntu@web1", "id -un"]).ok(), "ubuntu\n");
+    let targets = about(&examined(&world).1, "targets");
+    assert!(targets.contains("it lets the gateway in as ubuntu"), "{targets}");
+    write("a wrong one");
+    let (code, findings) = examined(&world);
+    let targets = about(&findings, "targets");
+    assert!(code == 1 && targets.contains("did not accept the gateway's password for ubuntu"), "{targets}");
+    assert!(!serde_json::to_string(&findings).unwrap().contains("wrong one"), "no secret is in what it says");
 }
 
 #[test]

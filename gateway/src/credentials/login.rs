@@ -101,7 +101,7 @@ pub(super) async fn key_of(secret: &SecretRef) -> Result<Arc<PrivateKey>, String
     }
 }
 
-async fn read(secret: &SecretRef) -> Result<Secret, String> {
+pub(super) async fn read(secret: &SecretRef) -> Result<Secret, String> {
     secret.read().await.map_err(|error| error.to_string())
 }
 

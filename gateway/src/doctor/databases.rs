@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use sallyport_policies::{Decision, Policy};
 
+use super::clocks::by_statement;
 use super::targets::secrets;
 use super::{Finding, Patient};
 use crate::access::{object, subject};
@@ -30,12 +31,12 @@ pub(super) async fn over_postgres(
     let mut findings = secrets(target, service.secrets()).await;
     let Some(vault) = vault.filter(|_| findings.is_empty()) else { return findings };
     let given = policy.map(|policy| given(patient, policy, target, service)).unwrap_or_default();
-    let tried = given.roles.iter().map(|(role, database)| probe::enter(target, vault, role, database));
-    let (mut seen, mut welcome, mut refused) = (String::new(), Vec::new(), Vec::new());
+    let tried = given.roles.iter().map(|(role, database)| probe::enter(target, vault, role, database, patient.clock));
+    let (mut seen, mut ahead, mut welcome, mut refused) = (String::new(), None, Vec::new(), Vec::new());
     for ((role, _), result) in given.roles.iter().zip(join_all(tried).await) {
         match result {
-            Ok(fingerprint) => {
-                seen = fingerprint;
+            Ok(entered) => {
+                (seen, ahead) = (entered.fingerprint, entered.ahead);
                 welcome.push(role.as_str());
             }
             Err(failure) => refused.push(failure),
@@ -44,8 +45,12 @@ pub(super) async fn over_postgres(
     if !welcome.is_empty() {
         let shown = if seen.is_empty() { "without TLS".to_owned() } else { format!("certificate {seen}") };
         let (name, roles) = (&target.name, welcome.join(", "));
-        let said = format!("{name} is reached at {}, {shown}; it lets the gateway in as {roles}", service.address);
+        let told = ahead.map_or(Ok(String::new()), |ahead| by_statement(name, ahead));
+        let (agrees, off) = told.map_or_else(|off| (String::new(), Some(off)), |agrees| (agrees, None));
+        let said =
+            format!("{name} is reached at {}, {shown}; it lets the gateway in as {roles}{agrees}", service.address);
         findings.push(Finding::ok("targets", said));
+        findings.extend(off);
     }
     for failure in refused {
         let level = if welcome.is_empty() { Finding::problem } else { Finding::warning };

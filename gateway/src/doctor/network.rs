@@ -10,40 +10,46 @@ use hickory_proto::rr::{Name, RecordType};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, udp};
 
 /// Whether devices can find the gateway: its name, its port, and whether any have been there.
 pub(super) async fn endpoint(patient: &Patient<'_>) -> Vec<Finding> {
     let endpoint = patient.config.tailnet.endpoint();
-    let mut findings = vec![resolves(&endpoint).await];
-    findings.push(port(patient));
+    let (found, told) = resolves(&endpoint).await;
+    let mut findings = vec![told, port(patient)];
+    // Without a gateway it is no news that nothing is open.
+    if let Some(listen) = patient.gateway.as_ref().and_then(|status| status.listen.parse().ok()) {
+        findings.extend(udp::open(listen).await);
+        findings.extend(udp::leads_there(&endpoint, &found).await);
+    }
     findings.extend(devices(patient));
     findings
 }
 
-async fn resolves(endpoint: &str) -> Finding {
+/// Where the endpoint leads, and what there is to say about that.
+async fn resolves(endpoint: &str) -> (Vec<SocketAddr>, Finding) {
     let remedy = "set endpoint in [tailnet] to a name or address that devices can reach, with its UDP port";
+    let nowhere = |said: String| (Vec::new(), Finding::problem("endpoint", said, remedy));
     let found = match timeout(RESOLVE, lookup_host(endpoint)).await {
         Ok(Ok(found)) => found.collect::<Vec<_>>(),
-        Ok(Err(error)) => {
-            return Finding::problem("endpoint", format!("{endpoint} does not resolve: {error}"), remedy);
-        }
-        Err(_) => return Finding::problem("endpoint", format!("{endpoint}: no name server answers in time"), remedy),
+        Ok(Err(error)) => return nowhere(format!("{endpoint} does not resolve: {error}")),
+        Err(_) => return nowhere(format!("{endpoint}: no name server answers in time")),
     };
     let listed = found.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
     if found.iter().all(|address| address.ip().is_loopback()) {
         let said = format!("{endpoint} is this machine's loopback ({listed}): no other machine can dial it");
-        return Finding::warning("endpoint", said, remedy);
+        return (found, Finding::warning("endpoint", said, remedy));
     }
     // An address that can be bound is this machine's own; for any other the packets are forwarded, or go astray.
-    match found.iter().any(|address| is_own(address.ip())) {
+    let told = match found.iter().any(|address| is_own(address.ip())) {
         true => Finding::ok("endpoint", format!("{endpoint} is this machine ({listed})")),
         false => Finding::warning(
             "endpoint",
             format!("{endpoint} ({listed}) is no address of this machine"),
             "if it is a NAT or a load balancer, forward this UDP port to here; else correct endpoint in [tailnet]",
         ),
-    }
+    };
+    (found, told)
 }
 
 fn is_own(address: IpAddr) -> bool {

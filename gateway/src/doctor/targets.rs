@@ -4,6 +4,7 @@ use futures::future::join_all;
 use sallyport_policies::Policy;
 use tokio::sync::Semaphore;
 
+use super::clocks::{agreement, by_certificates};
 use super::databases::over_postgres;
 use super::{Finding, Patient};
 use crate::access::{object, subject};
@@ -11,6 +12,7 @@ use crate::credentials::PostgresVault;
 use crate::failure::{Failure, Stage};
 use crate::secrets::SecretRef;
 use crate::serve::policy as file;
+use crate::ssh::probe::TheirClock;
 use crate::state::{Folder, Keys};
 use crate::target::{Login, SshTarget, Target};
 use crate::{ssh, ssh::Vault};
@@ -78,11 +80,6 @@ async fn over_ssh(target: &Target, service: &SshTarget, vault: Option<&Vault>, a
         }
     };
     let reached = format!("{name} is reached at {}, {shown}", service.address);
-    if let Login::Password(_) = service.login {
-        findings
-            .push(Finding::ok("targets", format!("{reached}; its password is not tried: it could lock the account")));
-        return findings;
-    }
     if accounts.is_empty() {
         findings
             .push(Finding::ok("targets", format!("{reached}; the policy names no account there that could be tried")));
@@ -90,27 +87,36 @@ async fn over_ssh(target: &Target, service: &SshTarget, vault: Option<&Vault>, a
     }
     let tried = accounts.iter().map(|account| ssh::probe::enter(target, service, vault, account));
     let tried = join_all(tried).await;
-    let (mut welcome, mut refused) = (Vec::new(), Vec::new());
+    let (mut welcome, mut refused, mut clock) = (Vec::new(), Vec::new(), TheirClock::Untold);
     for (account, result) in accounts.iter().zip(tried) {
         match result {
-            Ok(()) => welcome.push(account.as_str()),
+            Ok(told) => {
+                clock = told;
+                welcome.extend((!matches!(told, TheirClock::Wrong(_))).then_some(account.as_str()));
+            }
             Err(failure) => refused.push((account, failure)),
         }
     }
-    match welcome.is_empty() {
-        false => findings
-            .push(Finding::ok("targets", format!("{reached}; it lets the gateway in as {}", welcome.join(", ")))),
-        true => findings.push(Finding::ok("targets", reached)),
-    }
+    let reached = match welcome.is_empty() {
+        false => format!("{reached}; it lets the gateway in as {}{}", welcome.join(", "), agreement(clock)),
+        true => reached,
+    };
+    findings.push(Finding::ok("targets", reached));
+    findings.extend(by_certificates(name, clock));
     for (account, failure) in refused {
         let level = if welcome.is_empty() { Finding::problem } else { Finding::warning };
-        let remedy = format!(
-            "if {account} is to be used there: the account has to exist, and sshd to trust the line of `sallyport target ca` \
-             (its log says why it refused; a clock that is minutes off is a reason too)"
-        );
-        findings.push(level("targets", failure.to_string(), remedy));
+        findings.push(level("targets", failure.to_string(), refusal_remedy(account, &service.login)));
     }
     findings
+}
+
+fn refusal_remedy(account: &str, login: &Login) -> String {
+    let what = match login {
+        Login::Certificate => "sshd to trust the line of `sallyport target ca`",
+        Login::Key(_) => "the key of the target's login to stand in its authorized_keys",
+        Login::Password(_) => "the password of the target's login to be its own, and sshd to take passwords",
+    };
+    format!("if {account} is to be used there: the account has to exist, and {what} (its log says why it refused)")
 }
 
 /// What is wrong with the secrets that a login names. They are read, and forgotten.

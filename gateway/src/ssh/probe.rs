@@ -1,21 +1,23 @@
 //! How far one gets with a target, for `sallyport doctor`: its host key, and whether it lets the gateway in. No channel is
-//! opened and nothing runs there; the certificate that is shown could run nothing either.
+//! opened and nothing runs there; a certificate that is shown could run nothing either. And what its clock says: which of
+//! several certificates it accepts, each valid for another time, tells that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use russh::client::{self, Handle};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::PublicKeyOrCertificate;
 use russh::{Disconnect, Preferred};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::host::{Host, fingerprint};
+use super::login::present;
 use super::{Vault, algorithms};
-use crate::credentials::Credential;
+use crate::credentials::Window;
 use crate::failure::{Failure, Stage};
-use crate::target::{SshTarget, Target};
+use crate::target::{Login, SshTarget, Target};
 
 /// Goes as far as the target's proof of who it is; gives the fingerprint of its host key.
 ///
@@ -27,36 +29,97 @@ pub(crate) async fn reach(target: &Target, service: &SshTarget, vault: &Vault) -
     Ok(seen)
 }
 
-/// Goes as far as being let in as `account`, and leaves.
+/// Goes as far as being let in as `account`, and leaves; says what that tells of the target's clock.
 ///
 /// # Errors
 /// The stage that failed, and how.
-pub(crate) async fn enter(target: &Target, service: &SshTarget, vault: &Vault, account: &str) -> Result<(), Failure> {
+pub(crate) async fn enter(
+    target: &Target,
+    service: &SshTarget,
+    vault: &Vault,
+    account: &str,
+) -> Result<TheirClock, Failure> {
+    let fits = |window| try_out((target, service, vault), account, window);
+    if service.login != Login::Certificate {
+        return match fits(Window::USUAL).await? {
+            true => Ok(TheirClock::Untold),
+            false => Err(refused(target, service, account)),
+        };
+    }
+    if fits(NEAR).await? {
+        return Ok(TheirClock::Agrees);
+    }
+    if fits(Window::USUAL).await? {
+        let side = if fits(BEHIND).await? { Side::Behind } else { Side::Ahead };
+        return Ok(TheirClock::Off(side));
+    }
+    match (fits(LONG_BEHIND).await?, fits(LONG_AHEAD).await?) {
+        (true, _) => Ok(TheirClock::Wrong(Side::Behind)),
+        (_, true) => Ok(TheirClock::Wrong(Side::Ahead)),
+        (false, false) => Err(refused(target, service, account)),
+    }
+}
+
+/// What a target's clock says, as far as the certificates tell that it accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TheirClock {
+    /// Nothing was shown that holds for a time.
+    Untold,
+    /// It is within [`CLOSE`] of this machine's.
+    Agrees,
+    /// It is further off, and the certificates of sessions are accepted.
+    Off(Side),
+    /// It is off by more than a minute, so that they are not.
+    Wrong(Side),
+}
+
+/// Which way a clock is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Theirs is behind ours.
+    Behind,
+    /// Theirs is ahead of ours.
+    Ahead,
+}
+
+/// Whether the target lets `account` in by its login, or by a certificate that holds in `window`.
+async fn try_out(
+    (target, service, vault): (&Target, &SshTarget, &Vault),
+    account: &str,
+    window: Window,
+) -> Result<bool, Failure> {
     let failed = |detail: String| Failure::target(&target.name, Stage::Login, detail);
-    let credential = vault.trial(&service.login, account).await.map_err(failed)?;
     let (mut handle, _) = connect(target, service, vault).await?;
-    let kind = credential.kind();
-    let answer = async {
-        match credential {
-            Credential::Certificate(key, certificate) => {
-                handle.authenticate_openssh_cert(account, key, *certificate).await
-            }
-            Credential::Key(key) => {
-                let hash = handle.best_supported_rsa_hash().await.ok().flatten().flatten();
-                handle.authenticate_publickey(account, PrivateKeyWithHashAlg::new(key, hash)).await
-            }
-            Credential::Password(_) => Err(russh::Error::NotAuthenticated),
-        }
-    };
-    let answer = timeout(PATIENCE, answer).await;
+    // Made when it is shown: a slow way there must not look like a clock.
+    let credential = vault.trial(&service.login, account, window).await.map_err(failed)?;
+    let answer = timeout(PATIENCE, present(&mut handle, account, credential)).await;
     leave(&handle).await;
     match answer {
-        Ok(Ok(answer)) if answer.success() => Ok(()),
-        Ok(Ok(_)) => Err(failed(format!("{} did not accept the gateway's {kind} for {account}", target.name))),
+        Ok(Ok(entered)) => Ok(entered),
+        // sshd hangs up on who has used up its attempts (MaxAuthTries).
+        Ok(Err(russh::Error::Disconnect | russh::Error::HUP)) => Ok(false),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed("it did not answer in time".to_owned())),
     }
 }
+
+fn refused(target: &Target, service: &SshTarget, account: &str) -> Failure {
+    let kind = match service.login {
+        Login::Certificate => "certificate",
+        Login::Key(_) => "key",
+        Login::Password(_) => "password",
+    };
+    let detail = format!("{} did not accept the gateway's {kind} for {account}", target.name);
+    Failure::target(&target.name, Stage::Login, detail)
+}
+
+/// How close a clock has to be for nothing to be said about it, in seconds.
+pub(crate) const CLOSE: u8 = 5;
+const NEAR: Window = Window { from: -(CLOSE as i64), to: CLOSE as i64 };
+const BEHIND: Window = Window { from: Window::USUAL.from, to: 0 };
+/// A day: whoever is further off has no clock at all.
+const LONG_BEHIND: Window = Window { from: -86_400, to: 0 };
+const LONG_AHEAD: Window = Window { from: 0, to: 86_400 };
 
 async fn connect(target: &Target, service: &SshTarget, vault: &Vault) -> Result<(Handle<Watch>, String), Failure> {
     let failed = |stage, detail: String| Failure::target(&target.name, stage, detail);

@@ -6,17 +6,16 @@ mod target;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use russh::client::{
-    self, AuthResult, ChannelOpenHandle, DisconnectReason, Handle, KeyboardInteractiveAuthResponse, Msg,
-};
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Channel, ChannelType, MethodKind, SshId};
+use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Msg};
+use russh::keys::PublicKeyOrCertificate;
+use russh::{Channel, ChannelType, SshId};
 use sallyport_recorder::Event;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::host::{Host, fingerprint};
+use super::login::present;
 use super::opening::{MAX_OPENINGS, Opening, Places, shortage, wire_name};
 use super::wire::Wire;
 use super::{Vault, algorithms, observe};
@@ -78,7 +77,7 @@ impl Reached {
         session: &Session,
     ) -> Result<Target, Failure> {
         let login = credential.kind();
-        let refusal = match timeout(LOGIN_DEADLINE, self.present(permit.account(), credential)).await {
+        let refusal = match timeout(LOGIN_DEADLINE, present(&mut self.handle, permit.account(), credential)).await {
             Ok(Ok(true)) => None,
             Ok(Ok(false)) => Some(self.turned_away(permit.account(), login)),
             Ok(Err(error)) => Some(self.seen.fault().unwrap_or_else(|| describe(&error))),
@@ -94,51 +93,6 @@ impl Reached {
         };
         session.record(connected).await?;
         Ok(Target::new(self))
-    }
-
-    async fn present(&mut self, account: &str, credential: Credential) -> Result<bool, russh::Error> {
-        let answer = match credential {
-            Credential::Certificate(key, certificate) => {
-                self.handle.authenticate_openssh_cert(account, key, *certificate).await?
-            }
-            Credential::Key(key) => {
-                let hash = self.rsa_hash(&key).await?;
-                self.handle.authenticate_publickey(account, PrivateKeyWithHashAlg::new(key, hash)).await?
-            }
-            Credential::Password(secret) => match self.handle.authenticate_password(account, secret.expose()).await? {
-                AuthResult::Failure { remaining_methods, .. }
-                    if remaining_methods.contains(&MethodKind::KeyboardInteractive) =>
-                {
-                    return self.converse(account, secret.expose()).await;
-                }
-                answer => answer,
-            },
-        };
-        Ok(answer.success())
-    }
-
-    /// Answers one question with the password (RFC 4256): sshd asks that way where PAM does.
-    async fn converse(&mut self, account: &str, password: &str) -> Result<bool, russh::Error> {
-        use KeyboardInteractiveAuthResponse::{Failure, InfoRequest, Success};
-        let mut answer = self.handle.authenticate_keyboard_interactive_start(account, None).await?;
-        for _ in 0..QUESTIONS {
-            match answer {
-                Success => return Ok(true),
-                Failure { .. } => return Ok(false),
-                InfoRequest { prompts, .. } => {
-                    let responses = prompts.iter().map(|_| password.to_owned()).collect();
-                    answer = self.handle.authenticate_keyboard_interactive_respond(responses).await?;
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    async fn rsa_hash(&self, key: &PrivateKey) -> Result<Option<HashAlg>, russh::Error> {
-        match key.algorithm().is_rsa() {
-            true => Ok(self.handle.best_supported_rsa_hash().await?.flatten().or(Some(HashAlg::Sha256))),
-            false => Ok(None),
-        }
     }
 
     fn turned_away(&self, account: &str, login: &str) -> String {
@@ -274,5 +228,3 @@ fn config(identity: &HostIdentity) -> client::Config {
 const KEX_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a target may take to log the gateway in.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(15);
-/// Rounds of questions that are answered with a password: the password itself, and an empty last word of PAM's.
-const QUESTIONS: usize = 3;
