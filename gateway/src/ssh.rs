@@ -28,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::access::SshPermit;
-use crate::failure::Failure;
+use crate::failure::{Ending, Failure};
 use crate::session::Session;
 
 use opening::Places;
+use relay::Programs;
 
 pub use crate::credentials::Vault;
 pub use authorize::{Kind, Scope};
@@ -94,12 +95,12 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
                 channels.spawn(relays.judge_listeners());
             }
             ending = session.ended() => {
-                farewell.say(&ending.to_string());
+                farewell.say(&ending.to_string(), programs_after(&ending));
                 break Ok(Some(ending.to_string()));
             }
             failure = relays.failed() => {
                 let told = failure.told(session.id());
-                farewell.say(&told);
+                farewell.say(&told, Programs::End);
                 break Err((failure, told));
             }
             () = client.gone() => break Ok(None),
@@ -108,7 +109,7 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
     channels.close();
     if timeout(relay::LINGER, channels.wait()).await.is_err() {
         // A target that is slow to close its end must not keep what was cut off from being written down.
-        farewell.say("the client has gone");
+        farewell.say("the client has gone", Programs::Leave);
         let _ = timeout(relay::LINGER, channels.wait()).await;
     }
     relays.leave().await;
@@ -122,6 +123,14 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
             client.disconnect(&told).await;
             Err(failure)
         }
+    }
+}
+
+/// What becomes of programs at the target when the gateway ends their session: a gateway that goes down takes no right away.
+fn programs_after(ending: &Ending) -> Programs {
+    match ending {
+        Ending::Shutdown => Programs::Leave,
+        _ => Programs::End,
     }
 }
 

@@ -40,6 +40,41 @@ fn without_a_network_rule_no_byte_reaches_the_target() {
 }
 
 #[test]
+fn a_program_without_a_terminal_ends_at_the_target_with_what_let_it_run() {
+    let with = |app: &str| POLICY.replace(r#""ip": ["tcp:22"]"#, &format!(r#""ip": ["tcp:22"], "app": {app}"#));
+    let wide = with(r#"{ "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {} }] }"#);
+    let narrow = with(r#"{ "sallyport.dev/cap/ssh": [{ "shell": {} }] }"#);
+    let world = World::start(Setup { policy: wide.clone(), ..Setup::default() });
+    let alice = world.caller("alice@example.com", "laptop");
+    let withdrawn = "access was withdrawn: this command on web1 as ubuntu is not allowed";
+    for (command, program, killed) in [
+        ("echo up; exec sleep 1234561", "sleep 1234561", false),
+        // As nohup starts it.
+        ("trap '' HUP; echo up; sleep 1234562", "sleep 1234562", false),
+        ("echo up; sleep 1234563", "sleep 1234563", true),
+    ] {
+        let mut ssh = alice.client("ssh");
+        ssh.args(["ubuntu@web1", command]);
+        let mut talk = Talk::start(ssh);
+        talk.expect("up");
+        let said = if killed {
+            let live = world.sallyport(&["sessions", "ls", "--outcome", "live", "--json"]).ok();
+            let live: Vec<serde_json::Value> = serde_json::from_str(&live).unwrap();
+            let _ended = world.sallyport(&["sessions", "kill", live[0]["id"].as_str().unwrap()]).ok();
+            "an operator ended this session"
+        } else {
+            world.write_policy(&narrow);
+            withdrawn
+        };
+        assert_eq!(talk.end(), 255, "{command}");
+        assert!(talk.heard().contains(said), "{command}: {}", talk.heard());
+        wait_until("the program has ended", || !world.web1.runs(program));
+        world.write_policy(&wide);
+        wait_until("the wide policy holds again", || alice.ssh(&["ubuntu@web1", "true"]).code == 0);
+    }
+}
+
+#[test]
 fn explain_names_the_rule_and_the_line_that_allow() {
     let world = World::new();
     let said = world.sallyport(&["policy", "explain", "alice@example.com", "web1", "--as", "ubuntu"]).ok();
@@ -63,6 +98,7 @@ fn an_edit_holds_at_once_however_it_is_made_and_ends_what_it_no_longer_allows() 
         assert_eq!(talk.end(), 255, "{name}: {}", talk.heard());
         let told = format!("alice@example.com may not log in to web1 as {now}");
         assert!(talk.heard().contains(&told), "{name}: {}", talk.heard());
+        wait_until("what ran has ended at the target too", || !world.web1.runs("sleep 2345678"));
         assert_eq!(alice.ssh(&[&format!("{next}@web1"), "id -un"]).ok(), format!("{next}\n"), "{name}");
         now = next;
     };

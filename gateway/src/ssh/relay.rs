@@ -21,15 +21,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use russh::{client, server};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::authorize::{Request, authorize};
 use super::opening::{Asking, Opening};
 use super::reach::Target;
-use crate::failure::Failure;
+use crate::access::SshPermit;
+use crate::failure::{Ending, Failure};
 use crate::session::{Session, SshPermits};
 
 use asked::Asked;
-pub(super) use farewell::Farewell;
+pub(super) use farewell::{Farewell, Programs};
 
 /// Carries the channels of one connection.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub(super) struct Relays(Arc<Shared>);
 struct Shared {
     session: Arc<Session>,
     permits: SshPermits,
+    /// What the connection began with.
+    first: Option<Arc<SshPermit>>,
     client: server::Handle,
     target: Target,
     asked: Asked,
@@ -50,8 +55,10 @@ struct Shared {
 
 impl Relays {
     pub(super) fn new(session: Arc<Session>, client: server::Handle, target: Target, farewell: Farewell) -> Self {
+        let permits = session.ssh_permits();
         Self(Arc::new(Shared {
-            permits: session.ssh_permits(),
+            first: permits.now().ok(),
+            permits,
             session,
             client,
             target,
@@ -115,6 +122,21 @@ impl Shared {
         if let Err(failure) = result {
             self.fail(failure);
         }
+    }
+
+    /// How the client is told that `request` is refused because of `why`: what it was given at first, it has lost since.
+    fn refusal(&self, request: Request<'_>, why: &str) -> String {
+        match &self.first {
+            Some(first) if authorize(first, request).is_ok() => Ending::Revoked(why.to_owned()).to_string(),
+            _ => why.to_owned(),
+        }
+    }
+
+    /// Tells of something that has no channel to be told on. A person at a terminal beside it reads it there. Where there is
+    /// none the client is sent a message that it may show (RFC 4253, section 11.3): OpenSSH does so at `-v` alone.
+    async fn notify(&self, sentence: String) {
+        let _ = timeout(LAST_WORDS, self.client.debug(sentence.clone())).await;
+        self.session.notify(sentence);
     }
 
     /// Ends the session; its first failure counts.

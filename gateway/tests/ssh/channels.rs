@@ -271,7 +271,9 @@ async fn the_target_uses_the_display_while_it_may() {
     assert_eq!(text(&output.stdout), "display\n", "{}", text(&output.stderr));
     assert_eq!(served.await.unwrap()[..2], *b"l\0");
     stand.recorded(r#""type":"x11_forwarding","channel":0,"single":false,"protocol":"MIT-MAGIC-COOKIE-1""#).await;
-    stand.recorded(r#""kind":"x11""#).await;
+    stand.recorded(r#""type":"forward_opened","channel":1,"kind":"x11","address":"","originator":"127.0.0.1:"#).await;
+    // The hello and its cookie came from the target, the word went to it.
+    stand.recorded(r#""type":"forward_closed","channel":1,"sent":7,"received":48,"lasted_ms""#).await;
 }
 
 /// The number of a display that no other listens for.

@@ -66,7 +66,12 @@ impl Client {
         self.heard.clear();
     }
 
-    /// Its exit code, once it has ended.
+    /// Its exit code, once it has ended by itself.
+    async fn left(mut self) -> Option<i32> {
+        timeout(Duration::from_secs(60), self.child.wait()).await.expect("it goes on").unwrap().code()
+    }
+
+    /// Its exit code, once its input and it have ended.
     async fn code(self) -> Option<i32> {
         let Self { mut child, stdin, mut stdout, .. } = self;
         drop(stdin);
@@ -105,7 +110,7 @@ async fn a_local_forward_that_is_taken_away_ends_and_the_shell_beside_it_lives()
     shell.say("echo st''ill here").await;
     shell.expect("still here").await;
     ended(connect(near).await).await;
-    shell.expect("open failed: administratively prohibited: local forwarding to").await;
+    shell.expect("open failed: administratively prohibited: access was withdrawn: local forwarding to").await;
     stand.recorded(&format!(r#""type":"forward_refused","kind":"local","address":"localhost:{far}""#)).await;
     stand.recorded(r#""type":"forward_closed","channel":1,"sent":14,"received":14"#).await;
     assert_eq!(stand.middle.runner.live.count(), 1);
@@ -146,7 +151,7 @@ async fn a_shell_that_is_taken_away_ends_and_file_transfer_beside_it_lives_as_fa
 
     stand.narrow(2, &without(&[SHELL]));
     shell.expect("access was withdrawn: a shell on web1 as root is not allowed: ssh[0]").await;
-    assert_eq!(shell.code().await, Some(255));
+    assert_eq!(shell.left().await, Some(255));
     stand.recorded(r#""type":"refused","channel":0,"what":"shell""#).await;
     sftp.say("ls -d /usr").await;
     sftp.expect("/usr").await;
@@ -174,9 +179,25 @@ async fn a_client_whose_only_shell_is_taken_away_leaves_by_itself() {
     shell.expect("ready").await;
     stand.narrow(2, &without(&[SHELL]));
     shell.expect("access was withdrawn: a shell on web1 as root is not allowed: ssh[0]").await;
-    let ended = timeout(Duration::from_secs(60), shell.child.wait()).await.expect("it goes on").unwrap();
-    assert_eq!(ended.code(), Some(255));
+    assert_eq!(shell.left().await, Some(255));
     assert!(stand.middle.runner.live.empty(Duration::from_secs(30)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_without_a_terminal_that_is_taken_away_is_told_of_where_its_user_looks() {
+    let stand = Stand::with_policy(FORWARDING).await;
+    let (far, near) = (echo().await, free_port().await);
+    let forward = format!("{near}:localhost:{far}");
+    let mut tunnel = Client::start(&stand, "ssh", &["-v", "-N", "-L", &forward, "web1"]);
+    let mut open = connect(near).await;
+    talk_once(&mut open).await;
+    stand.narrow(2, &without(&[LOCAL]));
+    ended(open).await;
+    let why = format!("access was withdrawn: local forwarding to localhost:{far} on web1 as root is not allowed");
+    // At once where the client shows messages, and with the next connection in any case.
+    tunnel.expect(&format!("Remote: {why}")).await;
+    ended(connect(near).await).await;
+    tunnel.expect(&format!("open failed: administratively prohibited: {why}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,10 +67,10 @@ impl<'a> Forwarding<'a> {
         result
     }
 
-    /// A forwarded connection has no place for a sentence, so a person at a terminal beside it reads it.
+    /// A forwarded connection has no place for a sentence.
     async fn take_away(&self, why: String) -> Result<(), Failure> {
         let sentence = self.shared.take_away(self.number, &self.grant.granted, why).await?;
-        self.shared.session.notify(sentence);
+        self.shared.notify(sentence).await;
         Ok(())
     }
 

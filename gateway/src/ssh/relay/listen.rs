@@ -121,7 +121,7 @@ impl Shared {
             let refused = Event::ForwardRefused { kind: kind.clone(), address: address.clone(), why: why.clone() };
             self.session.record(refused).await?;
             self.session.record(Event::ListenerClosed { kind, address }).await?;
-            self.session.notify(Ending::Revoked(why).to_string());
+            self.notify(Ending::Revoked(why).to_string()).await;
         }
         Ok(())
     }

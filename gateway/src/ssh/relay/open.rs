@@ -29,10 +29,13 @@ impl Shared {
         };
         // Made before it is judged, so that no newer permit is missed.
         let permits = self.session.ssh_permits();
-        let judged = permits.now().and_then(|permit| authorize(&permit, by_client(&typ, inside.is_some())));
-        let permit = match judged {
+        let request = by_client(&typ, inside.is_some());
+        let permit = match permits.now().and_then(|permit| authorize(&permit, request)) {
             Ok(permit) => permit,
-            Err(why) => return self.turn_away(&typ, why, reply).await,
+            Err(why) => {
+                let told = self.refusal(request, &why);
+                return self.turn_away(&typ, why, told, reply).await;
+            }
         };
         let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
         if let Some(destination) = inside {
@@ -66,7 +69,7 @@ impl Shared {
             Ok((_, None)) => {
                 return Err(Failure::Ours("a channel of the target's passed that forwards nothing".into()));
             }
-            Err(why) => return self.turn_away(&typ, why, reply).await,
+            Err(why) => return self.turn_away(&typ, why.clone(), why, reply).await,
         };
         let Some(number) = self.number() else { return self.exhausted(&typ, reply).await };
         let near = match self.open_at_client(permit, &typ).await {
@@ -122,7 +125,10 @@ impl Shared {
         };
         let far = match self.session.call(destination) {
             Ok(far) => far,
-            Err(failure) => return self.turn_away(&typ, failure.told(self.session.id()), reply).await,
+            Err(failure) => {
+                let told = failure.told(self.session.id());
+                return self.turn_away(&typ, told.clone(), told, reply).await;
+            }
         };
         self.session.record(opened(number, &typ, true)).await?;
         reply.accept().await;
@@ -166,16 +172,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Refuses a channel because of `why`, and says `told` to whoever wants it.
     async fn turn_away<M: Send>(
         &self,
         typ: &ChannelType,
         why: String,
+        told: String,
         reply: ChannelOpenHandleInner<M>,
     ) -> Result<(), Failure> {
-        self.session.record(refused(typ, why.clone())).await?;
+        self.session.record(refused(typ, why)).await?;
         let refusal = match typ {
-            ChannelType::Unknown { .. } => unknown(why),
-            _ => prohibited(why),
+            ChannelType::Unknown { .. } => unknown(told),
+            _ => prohibited(told),
         };
         reply.reject(refusal).await;
         Ok(())

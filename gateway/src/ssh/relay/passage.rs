@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client, server};
 use sallyport_recorder::{Event, TerminalHeader};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::farewell::{Programs, Words};
 use super::granted::{Granted, taken_away};
 use super::program::{Onward, Program};
 use super::{LAST_WORDS, Shared};
@@ -109,7 +110,10 @@ impl<'a> Passage<'a> {
         let result = loop {
             tokio::select! {
                 result = &mut both => break result,
-                sentence = self.shared.farewell.said() => {
+                Words { sentence, programs } = self.shared.farewell.said() => {
+                    if programs == Programs::End {
+                        self.hang_up().await;
+                    }
                     self.say(&sentence).await;
                     break Ok(());
                 }
@@ -140,9 +144,20 @@ impl<'a> Passage<'a> {
         let granted = self.granted.lock().take();
         if let Some(granted) = granted {
             let sentence = self.shared.take_away(self.number, &granted, why).await?;
+            self.hang_up().await;
             self.say(&sentence).await;
         }
         Ok(())
+    }
+
+    /// Ends the program at the target. sshd hangs up terminals when their channel closes, and nothing else: what runs
+    /// without one would go on unseen until it next reads or writes.
+    async fn hang_up(&self) {
+        if self.program.initialized() && !self.terminal.initialized() {
+            for signal in [Sig::HUP, Sig::TERM] {
+                let _ = timeout(LAST_WORDS, self.to_target.signal(signal)).await;
+            }
+        }
     }
 
     /// From the client to the target.
