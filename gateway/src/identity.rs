@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sallyport_policies::Value;
-use sallyport_tailnet::{Arrival, PublicKey};
+use sallyport_tailnet::{Arrival, InnerEnds, PublicKey};
 
 use crate::failure::Failure;
 
@@ -32,6 +32,11 @@ impl Origin {
     /// The key that the device is known by.
     pub fn device(&self) -> PublicKey {
         self.device
+    }
+
+    /// All of it, for the record of a connection inside another one.
+    pub(crate) fn ends(&self) -> InnerEnds {
+        InnerEnds { device: self.device, source: self.source, destination: self.destination }
     }
 
     /// The address and port that the device called.

@@ -102,8 +102,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         addresses: [v4.into(), v6.into()],
         workers: Workers::start().context("the gateway could not start its threads")?,
     });
+    let callers = door::Callers { arrivals, inner, tailnet: tailnet.clone() };
     let keeper = Keeper { config, state: state.clone(), tailnet, live, clock, world, zone, admitted };
-    let callers = door::Callers { arrivals, inner };
     let outcome = attend(gateway, keeper, callers, watch, &folder).await;
     state.close().await;
     outcome

@@ -59,6 +59,7 @@ fn a_jump_to_another_target_is_a_session_of_its_own() {
         // Three to web1 and three to web2; then web1, web2 and web1 again.
         (of("web1"), of("web2")) == (5, 4)
     });
+    leaves_the_records_of_any_connection(&world);
     let log = world.web1.log();
     assert!(!log.contains("direct-tcpip") && !log.contains("connect_to"), "web1 was asked to dial: {log}");
 
@@ -68,6 +69,42 @@ fn a_jump_to_another_target_is_a_session_of_its_own() {
     let bob = world.caller("bob@example.com", "tablet");
     let refused = jump(&bob, "ubuntu@web1", "ubuntu@web2", "id").failed();
     assert!(refused.contains("web2"), "{refused}");
+    // The one to web1 was allowed; that a caller without a way to web2 was refused there is a flow too.
+    e2e::wait_until("the refused connection has its record", || {
+        let flows = flows(&world, "tablet");
+        let denied = |flow: &&serde_json::Value| flow["denied"].as_str().is_some_and(|why| why.contains("web2"));
+        flows.iter().filter(denied).all(|flow| flow["session"].is_null()) && flows.iter().any(|flow| denied(&flow))
+    });
+}
+
+/// The flows of a device, the latest first.
+fn flows(world: &World, device: &str) -> Vec<serde_json::Value> {
+    let listed = world.sallyport(&["flows", "ls", "--device", device, "--json"]).ok();
+    serde_json::from_str::<serde_json::Value>(&listed).unwrap().as_array().unwrap().clone()
+}
+
+/// The connection inside the session is a flow as the one around it is, and stands in the record of the session that it
+/// was made in, with its bytes.
+fn leaves_the_records_of_any_connection(world: &World) {
+    let listed = world.sallyport(&["sessions", "ls", "--json"]).ok();
+    let sessions: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    let of = |target: &'static str| sessions.iter().filter(move |session| session["target"] == target);
+    assert_eq!((of("web1").count(), of("web2").count()), (5, 4));
+    e2e::wait_until("each session's connection has its record", || {
+        let flows = flows(world, "laptop");
+        sessions.iter().all(|session| {
+            let became = |flow: &&serde_json::Value| flow["session"] == session["id"];
+            let whole = |flow: &serde_json::Value| {
+                let bytes = |way: &str| flow[way].as_u64().unwrap();
+                let there = flow["destination"].as_str().unwrap().ends_with(":22");
+                there && flow["denied"].is_null() && bytes("rx_bytes") > 1_000 && bytes("tx_bytes") > 1_000
+            };
+            flows.iter().find(became).is_some_and(whole)
+        })
+    });
+    let ids = of("web1").map(|session| session["id"].as_str().unwrap());
+    let told: String = ids.map(|id| world.sallyport(&["replay", id]).ok()).collect();
+    assert!(told.contains("jump") && told.contains("web2:22"), "{told}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::Mutex;
 use sallyport_recorder::SessionId;
-use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, PublicKey, Stream, Verdict};
+use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, PublicKey, Stream, Tailnet, Verdict};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -38,6 +38,8 @@ pub(super) struct Callers {
     pub(super) arrivals: Arrivals,
     /// Inside sessions, from a device that a session has proved.
     pub(super) inner: mpsc::Receiver<InnerCall>,
+    /// Keeps the records of both.
+    pub(super) tailnet: Tailnet,
 }
 
 impl Callers {
@@ -45,12 +47,15 @@ impl Callers {
     async fn next(&mut self) -> Option<Call> {
         tokio::select! {
             arrival = self.arrivals.next() => arrival.map(Call::from),
-            Some(InnerCall { origin, stream }) = self.inner.recv() => Some(Call { origin, stream, flow: None }),
+            Some(InnerCall { origin, mut stream }) = self.inner.recv() => {
+                let flow = self.tailnet.keep_inner(&mut stream, origin.ends());
+                Some(Call { origin, stream, flow })
+            }
         }
     }
 }
 
-/// One connection. A flow is kept of those that the tailnet carries by themselves.
+/// One connection, and its record.
 struct Call {
     origin: Origin,
     stream: Stream,

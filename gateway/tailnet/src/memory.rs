@@ -64,7 +64,7 @@ impl MemoryDialer {
             device: key,
             source,
             destination,
-            flow: FlowHandle::new(Arc::clone(&flow.verdict), Some(Arc::clone(&flow))),
+            flow: flow.handle(),
         };
         let stream = Stream::Memory(MemoryStream::new(device, life, &flow, Side::Device));
         self.0.arrivals.send(arrival).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
@@ -214,8 +214,9 @@ pub struct MemoryStream {
     side: Side,
 }
 
+/// Who sent bytes.
 #[derive(Clone, Copy, Debug)]
-enum Side {
+pub(crate) enum Side {
     Device,
     Gateway,
 }
@@ -282,12 +283,21 @@ struct Counter {
 }
 
 impl MemoryFlow {
-    fn new(device: PublicKey, source: SocketAddr, destination: SocketAddr, sink: FlowSink) -> Self {
+    pub(crate) fn new(device: PublicKey, source: SocketAddr, destination: SocketAddr, sink: FlowSink) -> Self {
         let (rx, tx, verdict) = Default::default();
         Self { device, source, destination, started: Instant::now(), rx, tx, verdict, sink }
     }
 
-    fn count(&self, side: Side, bytes: usize) {
+    /// For whoever decides about the connection.
+    pub(crate) fn handle(self: &Arc<Self>) -> FlowHandle {
+        FlowHandle::new(Arc::clone(&self.verdict), Some(Arc::clone(self)))
+    }
+
+    /// Counts bytes that were written or read at once; none are the end.
+    pub(crate) fn count(&self, side: Side, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let counter = match side {
             Side::Device => &self.rx,
             Side::Gateway => &self.tx,

@@ -84,6 +84,11 @@ impl Plane {
         self.engine.local_addr()
     }
 
+    /// Where records go.
+    pub(crate) fn sink(&self) -> &FlowSink {
+        &self.sink
+    }
+
     pub(crate) fn flows(&self) -> FlowRecords {
         self.sink.subscribe()
     }

@@ -4,9 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::inner::InnerStream;
 use crate::memory::MemoryStream;
 use crate::userspace::StackStream;
 
@@ -20,15 +21,15 @@ pub enum Stream {
     Stack(StackStream),
     /// A pipe inside this process.
     Memory(MemoryStream),
-    /// A connection inside another one; what carries that is at its ends.
-    Inner(DuplexStream),
+    /// A connection inside another one.
+    Inner(InnerStream),
 }
 
 impl Stream {
     /// Both ends of a connection inside another one, which holds up to `size` bytes in each direction.
     #[must_use]
     pub fn pair(size: usize) -> (Self, Self) {
-        let (one, other) = tokio::io::duplex(size);
+        let (one, other) = InnerStream::pair(size);
         (Self::Inner(one), Self::Inner(other))
     }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::memory::World;
+use crate::memory::{MemoryFlow, World};
 use crate::plane::Plane;
 use crate::{
-    Backend, BackendKind, Config, Datagrams, Error, FlowHandle, FlowRecords, Peer, PeerState, PublicKey, Stream,
+    Backend, BackendKind, Config, Datagrams, Error, FlowHandle, FlowRecords, InnerEnds, Peer, PeerState, PublicKey,
+    Stream,
 };
 
 /// A running data plane. Cheap to clone; it stops when the last clone is dropped.
@@ -101,6 +102,18 @@ impl Tailnet {
             Inner::Plane(plane) => plane.dial(address).await,
             Inner::Memory(world) => world.dial(address).await.map_err(|source| Error::Dial { address, source }),
         }
+    }
+
+    /// Keeps a record of a connection inside another one, at the gateway's end of it, as of those that arrive by themselves.
+    /// `None` where it is none of [`Stream::pair`].
+    pub fn keep_inner(&self, stream: &mut Stream, ends: InnerEnds) -> Option<FlowHandle> {
+        let Stream::Inner(stream) = stream else { return None };
+        let sink = match &*self.0 {
+            Inner::Plane(plane) => plane.sink(),
+            Inner::Memory(world) => world.flows(),
+        };
+        let InnerEnds { device, source, destination } = ends;
+        Some(stream.keep(MemoryFlow::new(device, source, destination, sink.clone())))
     }
 
     /// The records of every connection that ends from now on.
