@@ -27,7 +27,7 @@ pub use postgresql::{Postgres, newest_programs};
 pub use process::{Finished, Process, Talk, run, wait_until};
 pub use sshd::Sshd;
 pub use terminal::Terminal;
-pub use world::{PERSON, POLICY, Setup, World};
+pub use world::{CONFINE, PERSON, POLICY, Setup, World};
 
 use std::io::Write as _;
 

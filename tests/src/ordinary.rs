@@ -50,6 +50,12 @@ impl<'a> Person<'a> {
         run(command, b"")
     }
 
+    /// The same where no namespace can be made.
+    fn run_confined(&self, program: &str, arguments: &[&str]) -> Finished {
+        let words = ["--map-root-user", "sh", "-c", e2e::CONFINE, program];
+        self.run("unshare", &[&words, arguments].concat())
+    }
+
     fn sallyport(&self, arguments: &[&str]) -> Finished {
         self.run(self.world.binary_for_everyone().to_str().unwrap(), arguments)
     }
@@ -79,4 +85,34 @@ fn proxy_serves_as_a_proxy_command() {
     let there = person
         .run("ssh", &["-o", "BatchMode=yes", "-o", &proxy, "ubuntu@web1", "id -un; head -c 3000000 /dev/zero | wc -c"]);
     assert_eq!(there.ok(), "ubuntu\n3000000\n");
+}
+
+#[test]
+fn proxy_needs_no_namespace_and_shell_says_what_it_lacks() {
+    let world = World::new();
+    let person = Person::new(&world);
+    let binary = world.binary_for_everyone().display().to_string();
+    let proxy = format!("ProxyCommand={binary} proxy %h:%p");
+    // ssh goes by the number that it has inside, and would look for root's files.
+    let known = format!("UserKnownHostsFile={}", person.home.join(".ssh/known_hosts").display());
+    let options =
+        ["-F", "none", "-o", "BatchMode=yes", "-o", &known, "-o", &proxy, "-o", "HostKeyAlias=web1", "-l", "ubuntu"];
+    let ssh = |host: &str, command: &str| person.run_confined("ssh", &[&options[..], &[host, command]].concat());
+    for host in ["web1", "web1.corp.internal", "WEB1"] {
+        assert_eq!(ssh(host, "id -un; head -c 3000000 /dev/zero | wc -c").ok(), "ubuntu\n3000000\n", "{host}");
+    }
+    let together = ["-c", "for n in 1 2 3 4; do \"$@\" & done; wait", "sh", "ssh"];
+    let many = [&together[..], &options[..], &["web1", "head -c 2000000 /dev/zero"]].concat();
+    assert_eq!(person.run_confined("sh", &many).ok().len(), 8_000_000);
+    let nowhere = person.run_confined(&binary, &["proxy", "nowhere:22"]).failed();
+    assert!(nowhere.contains("the tailnet has no nowhere"), "{nowhere}");
+    let closed = person.run_confined(&binary, &["proxy", "web1:23"]).failed();
+    assert!(closed.contains("web1, port 23, does not answer"), "{closed}");
+    let shell = person.run_confined(&binary, &["shell", "--", "true"]);
+    assert_eq!(shell.code, 125);
+    assert!(
+        shell.stderr.contains("namespace") && shell.stderr.contains("sallyport proxy HOST:PORT"),
+        "{}",
+        shell.stderr
+    );
 }

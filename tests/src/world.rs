@@ -302,8 +302,9 @@ const ACCOUNTS: [(&str, u32); 3] = [("ubuntu", 20001), ("deploy", 20002), ("pers
 /// The ordinary user of [`Setup::user`].
 pub const PERSON: u32 = 20003;
 
-/// Becomes its arguments once no namespace can be made any more (namespaces(7), /proc/sys/user).
-const CONFINE: &str =
+/// A script of `sh -c` inside a user namespace: becomes its arguments once no namespace can be made any more (namespaces(7),
+/// /proc/sys/user).
+pub const CONFINE: &str =
     r#"echo 0 > /proc/sys/user/max_net_namespaces && echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@""#;
 
 /// Alice reaches production as `ubuntu`; Bob passes the network rule, but has no account.

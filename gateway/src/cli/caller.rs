@@ -1,15 +1,15 @@
-//! The device's own commands: `shell` and `proxy`. Both join the device's tunnel and move into its namespace.
+//! The device's own commands: `shell` and `proxy`. Both join the device's tunnel and, where it has one, move into its namespace.
 //!
 //! A process moves into a user namespace only while it has a single thread, so both run before there is a runtime.
 
 use std::path::PathBuf;
 
 use nix::unistd::{Uid, User};
-use sallyport_tailnet::caller::{self, CallerError};
+use sallyport_tailnet::caller::{self, CallerError, Membership};
 
-/// Joins the tunnel of the device's file and moves this process into it.
-pub(super) fn enter(file: Option<PathBuf>) -> Result<(), CallerError> {
-    caller::join(&file.unwrap_or_else(device_file))?.enter()
+/// Joins the tunnel of the device's file.
+pub(super) fn join(file: Option<PathBuf>) -> Result<Membership, CallerError> {
+    caller::join(&file.unwrap_or_else(device_file))
 }
 
 /// The device's file where none is named: `$SALLYPORT_DEVICE`, or sallyport/device.conf in the folder for configuration.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use socket2::{Domain, Socket, Type};
 
 use super::BadInput;
-use super::caller::enter;
+use super::caller::join;
 
 /// What `proxy` is given.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, file: Option<PathBuf>) -> anyhow::Result<()> {
     let (host, port) =
         split(&args.to).ok_or_else(|| BadInput(format!("{}: expected HOST:PORT, as web1:22", args.to)))?;
-    enter(file)?;
+    let tunnel = join(file)?;
+    if !tunnel.has_namespace() {
+        let connection = tunnel.connect(host, port)?;
+        return carry(&connection.stream).context("the connection broke");
+    }
+    tunnel.enter()?;
     let addresses = (host, port).to_socket_addrs().with_context(|| format!("the tailnet has no {host}"))?;
     let stream = connect(addresses).with_context(|| format!("{host}, port {port}, does not answer"))?;
     carry(&stream).context("the connection broke")
@@ -42,14 +47,14 @@ fn split(to: &str) -> Option<(&str, u16)> {
 }
 
 /// The first of the name's addresses that answers.
-fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Socket> {
     let mut failed = io::Error::other("its name has no address");
     for address in addresses {
         let attempt = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
             socket.connect_timeout(&address.into(), PATIENCE)?;
             socket.set_tcp_nodelay(true)?;
-            Ok(TcpStream::from(socket))
+            Ok(socket)
         };
         match attempt() {
             Ok(stream) => return Ok(stream),
@@ -60,7 +65,7 @@ fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream>
 }
 
 /// Each direction ends by itself, and tells the other side; the far side's end is the end of all.
-fn carry(stream: &TcpStream) -> io::Result<()> {
+fn carry(stream: &Socket) -> io::Result<()> {
     // Not io::Stdout, which waits for whole lines.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -90,6 +95,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const ENDINGS: &str = "\
 For ssh: `ssh -o ProxyCommand='sallyport proxy %h:%p' web1`, or the same as a line in ~/.ssh/config.
+It needs no right to make a namespace: where that is denied, TCP runs in this program.
 The device's file is --config, $SALLYPORT_DEVICE or ~/.config/sallyport/device.conf.";
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use sallyport_tailnet::caller::CallerError;
 
-use super::caller::{enter, person};
+use super::caller::{join, person};
 
 /// What `shell` is given.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ impl ShellError {
 /// # Errors
 /// When there is no tunnel, or no such command.
 pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<Infallible, ShellError> {
-    enter(file)?;
+    join(file)?.enter()?;
     let mut words = args.command.into_iter();
     let program = words.next().unwrap_or_else(own_shell);
     let source = Command::new(&program).args(words).exec();

@@ -16,6 +16,7 @@ mod flow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod icmp;
+mod inner;
 mod keys;
 mod memory;
 pub mod netns;
@@ -31,6 +32,7 @@ pub use config::{Backend, BackendKind, Config, DEFAULT_MTU, Peer, PeerState};
 pub use datagrams::{Datagrams, MemoryDatagrams};
 pub use error::Error;
 pub use flow::{FLOW_QUEUE, FlowEvent, FlowHandle, FlowRecord, FlowRecords, Protocol, Verdict};
+pub use inner::{InnerEnds, InnerStream};
 pub use keys::{KEY_LENGTH, PresharedKey, PrivateKey, PublicKey};
 pub use memory::{Memory, MemoryDialer, MemoryListener, MemoryStream};
 pub use stream::{DetachedStream, Stream};

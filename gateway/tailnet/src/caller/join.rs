@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::place::Place;
-use super::warden::{Hello, SUBCOMMAND, Welcome, fingerprint};
+use super::warden::{Answer, Call, Hello, SUBCOMMAND, Welcome, fingerprint};
 use super::{CallerError, DeviceFile, inside};
 use crate::netns::wire;
 
@@ -18,9 +18,24 @@ use crate::netns::wire;
 #[derive(Debug)]
 pub struct Membership {
     socket: OwnedFd,
-    network: OwnedFd,
-    user: Option<OwnedFd>,
-    place: Place,
+    way: Way,
+}
+
+/// How this member comes into the tailnet.
+#[derive(Debug)]
+enum Way {
+    /// By the tunnel's namespaces.
+    Namespace { network: OwnedFd, user: Option<OwnedFd>, place: Place },
+    /// The tunnel connects for it, as no namespace can be made: that is why.
+    Reach(String),
+}
+
+/// A connection that the tunnel carries. The tunnel stays while this is held.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its bytes.
+    pub stream: Socket,
+    _socket: OwnedFd,
 }
 
 /// Joins the tunnel of this device's file; the first to do so starts it. Blocks for at most some ten seconds.
@@ -62,9 +77,10 @@ fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError>
     let mut descriptors = descriptors.into_iter();
     match (welcome, descriptors.next()) {
         (Welcome::Joined, Some(network)) => {
-            let place = place.clone();
-            Ok(Some(Membership { socket: socket.into(), network, user: descriptors.next(), place }))
+            let way = Way::Namespace { network, user: descriptors.next(), place: place.clone() };
+            Ok(Some(Membership { socket: socket.into(), way }))
         }
+        (Welcome::Reach { why }, _) => Ok(Some(Membership { socket: socket.into(), way: Way::Reach(why) })),
         (Welcome::Outdated, _) => Ok(None),
         (Welcome::NoHandshake { endpoint }, _) => Err(CallerError::NoHandshake { endpoint }),
         (Welcome::Failed(reason), _) => Err(CallerError::Tunnel(reason)),
@@ -73,15 +89,45 @@ fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError>
 }
 
 impl Membership {
+    /// Whether there is a namespace to enter; where there is none, [`Membership::connect`].
+    #[must_use]
+    pub fn has_namespace(&self) -> bool {
+        matches!(self.way, Way::Namespace { .. })
+    }
+
+    /// Has the tunnel connect to a name or address inside the tailnet. Blocks until that is done.
+    ///
+    /// # Errors
+    /// When nobody answers there, or the tunnel has a namespace: then this process is to enter it and connect by itself.
+    pub fn connect(self, host: &str, port: u16) -> Result<Connection, CallerError> {
+        let lost = |error: io::Error| CallerError::Tunnel(format!("it does not answer: {error}"));
+        let socket = Socket::from(self.socket);
+        socket.set_read_timeout(Some(CALL)).map_err(lost)?;
+        wire::send(socket.as_fd(), &Call { host: host.to_owned(), port }, &[]).map_err(lost)?;
+        match wire::receive::<Answer>(socket.as_fd()).map_err(lost)? {
+            Some((Answer::Connected, descriptors)) => {
+                let stream = descriptors.into_iter().next();
+                let stream = stream.ok_or_else(|| CallerError::Tunnel("it sent no connection".to_owned()))?;
+                Ok(Connection { stream: stream.into(), _socket: socket.into() })
+            }
+            Some((Answer::Failed(reason), _)) => Err(CallerError::Connect(reason)),
+            None => Err(CallerError::Tunnel("it has just ended: try again".to_owned())),
+        }
+    }
+
     /// Moves this process, which must have a single thread, into the tunnel's namespaces: from here on it sees the
     /// tailnet alone, and the tailnet's names. Its users, files, variables and working folder stay the same.
     ///
     /// The process and whatever it becomes or starts keeps the tunnel alive.
     ///
     /// # Errors
-    /// When a step is refused; then the process may be halfway, and should end.
+    /// When there is no namespace here, or a step is refused; then the process may be halfway, and should end.
     pub fn enter(self) -> Result<(), CallerError> {
-        inside::enter(&self.network, self.user.as_ref(), &self.place)?;
+        let (network, user, place) = match self.way {
+            Way::Namespace { network, user, place } => (network, user, place),
+            Way::Reach(why) => return Err(CallerError::NoNamespace(why)),
+        };
+        inside::enter(&network, user.as_ref(), &place)?;
         inside::keep_open(self.socket)
     }
 }
@@ -117,5 +163,7 @@ fn start(text: &str) -> Result<(), CallerError> {
     }
 }
 
+/// How long a call may take: longer than the tunnel tries.
+const CALL: Duration = Duration::from_secs(45);
 /// How long a running tunnel may take to answer: longer than it waits for the gateway.
 const PATIENCE: Duration = Duration::from_secs(15);

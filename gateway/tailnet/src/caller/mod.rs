@@ -10,6 +10,9 @@
 //!       └─ enters them, lays resolv.conf over /etc's, and becomes the command
 //! ```
 //!
+//! Where no namespace may be made, nobody can enter: there the tunnel holds a TCP stack of its own, connects for whoever
+//! asks over the socket ([`Membership::connect`]), and hands the connection back as a descriptor.
+//!
 //! Inside, a person is still who they are: the user namespace maps their own numbers to themselves, and files, agents
 //! and variables are those of the outside. Set-user-id programs such as `sudo` do not work inside.
 
@@ -22,12 +25,14 @@ use crate::{Error, netns};
 mod config;
 mod inside;
 mod join;
+mod names;
 mod place;
+mod reach;
 mod tunnel;
 mod warden;
 
 pub use config::DeviceFile;
-pub use join::{Membership, join};
+pub use join::{Connection, Membership, join};
 pub use warden::{SUBCOMMAND, tunnel_main};
 
 /// Why a caller's side could not be had.
@@ -65,6 +70,15 @@ pub enum CallerError {
         /// Whom we called.
         endpoint: String,
     },
+    /// There is a tunnel, and nothing to enter.
+    #[error(
+        "a command can be put into the tailnet only in a namespace of its own: {0}; without one, \
+         `sallyport proxy HOST:PORT` works, also as ssh's ProxyCommand: `ssh -o ProxyCommand='sallyport proxy %h:%p' HOST`"
+    )]
+    NoNamespace(String),
+    /// A connection through the tunnel.
+    #[error("{0}")]
+    Connect(String),
     /// A step on the way into the namespace.
     #[error("could not enter the tunnel's namespace: {step}: {cause}")]
     Enter {

@@ -1,8 +1,9 @@
-//! A device's tunnel: the private namespace and the packet engine with one peer, the gateway.
+//! A device's tunnel: the private namespace, or a TCP stack of its own, and the packet engine with one peer, the gateway.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::reach::Reach;
 use super::{CallerError, DeviceFile, HANDSHAKE};
 use crate::engine::{Core, Device, Engine, Link, PeerConfig, WireSocket};
 use crate::flow::FlowSink;
@@ -12,35 +13,30 @@ use crate::netns::{CallerSetup, Control, DEVICE_MAC, DeviceKind, PrivateNamespac
 #[derive(Debug)]
 pub(super) struct Tunnel {
     engine: Engine,
-    control: Control,
+    way: Way,
     endpoint: String,
 }
 
+/// How its users come into the tailnet.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// They move into the namespace.
+    Namespace(Control),
+    /// The tunnel connects for them, for no namespace may be made here.
+    Reach(Reach),
+}
+
 impl Tunnel {
-    /// Makes the namespace and begins a handshake with the gateway.
+    /// Makes the namespace, or does without one, and begins a handshake with the gateway.
     pub(super) async fn start(file: &DeviceFile) -> Result<Self, CallerError> {
         let gateway = resolve(&file.endpoint).await?;
-        let setup = Setup::Caller(CallerSetup {
-            addresses: file.addresses.clone(),
-            allowed: file.allowed.clone(),
-            mtu: file.mtu,
-            device: None,
-        });
-        let namespace = PrivateNamespace::open(&setup)?;
-        for note in &namespace.notes {
-            tracing::info!("{note}");
-        }
-        let link = match namespace.device.kind {
-            DeviceKind::Tun => Link::Ip,
-            DeviceKind::Packet => Link::Ethernet(DEVICE_MAC),
-        };
+        let failed = |error: std::io::Error| CallerError::Tunnel(error.to_string());
+        let (device, way) = open(file).map_err(failed)?;
         let any: SocketAddr = match gateway {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let failed = |error: std::io::Error| CallerError::Tunnel(error.to_string());
         let socket = WireSocket::bind(any).map_err(failed)?;
-        let device = Device::kernel(namespace.device.fd, link).map_err(failed)?;
         let core = Core::new(file.private_key.clone(), FlowSink::new());
         core.upsert(PeerConfig {
             key: file.gateway,
@@ -51,7 +47,7 @@ impl Tunnel {
             keepalive: file.keepalive.or(Some(KEEPALIVE)),
         })?;
         let engine = Engine::start(core, socket, device);
-        Ok(Self { engine, control: namespace.control, endpoint: file.endpoint.clone() })
+        Ok(Self { engine, way, endpoint: file.endpoint.clone() })
     }
 
     /// Waits until the gateway has answered a handshake that still holds.
@@ -67,10 +63,36 @@ impl Tunnel {
         Err(CallerError::NoHandshake { endpoint: self.endpoint.clone() })
     }
 
-    /// Asks for things of the namespace.
-    pub(super) fn control(&self) -> &Control {
-        &self.control
+    /// How its users come into the tailnet.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
+}
+
+/// The best that this machine allows.
+fn open(file: &DeviceFile) -> std::io::Result<(Device, Way)> {
+    let setup = Setup::Caller(CallerSetup {
+        addresses: file.addresses.clone(),
+        allowed: file.allowed.clone(),
+        mtu: file.mtu,
+        device: None,
+    });
+    let namespace = match PrivateNamespace::open(&setup) {
+        Ok(namespace) => namespace,
+        Err(error) => {
+            tracing::info!("{error}, so TCP runs in this process");
+            let reach = Reach::new(file, error.to_string());
+            return Ok((Device::Stack(reach.stack()), Way::Reach(reach)));
+        }
+    };
+    for note in &namespace.notes {
+        tracing::info!("{note}");
+    }
+    let link = match namespace.device.kind {
+        DeviceKind::Tun => Link::Ip,
+        DeviceKind::Packet => Link::Ethernet(DEVICE_MAC),
+    };
+    Ok((Device::kernel(namespace.device.fd, link)?, Way::Namespace(namespace.control)))
 }
 
 async fn resolve(endpoint: &str) -> Result<SocketAddr, CallerError> {

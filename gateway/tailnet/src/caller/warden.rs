@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -17,7 +18,8 @@ use zeroize::Zeroizing;
 
 use super::inside;
 use super::place::Place;
-use super::tunnel::Tunnel;
+use super::reach::{Reach, lend};
+use super::tunnel::{Tunnel, Way};
 use super::{CallerError, DeviceFile};
 use crate::netns::wire;
 
@@ -38,11 +40,29 @@ pub(super) struct Hello {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Welcome {
     Joined,
+    /// There are no namespaces, and this is why: calls are made on the same socket.
+    Reach {
+        why: String,
+    },
     /// The file has changed since, and nobody needs the old tunnel: try again in a moment, it is leaving.
     Outdated,
     NoHandshake {
         endpoint: String,
     },
+    Failed(String),
+}
+
+/// What a user asks of a tunnel without namespaces.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// The answer to a call; with `Connected` comes the caller's end of the connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Connected,
     Failed(String),
 }
 
@@ -168,35 +188,71 @@ async fn welcome(held: &Held, socket: Socket) -> io::Result<Duration> {
     socket.set_nonblocking(true)?;
     let process = process_of(&socket);
     let socket = watch(socket)?;
-    let Some(hello) = receive(&socket).await? else { return Ok(IDLE) };
+    let Some(hello) = receive::<Hello>(&socket).await? else { return Ok(IDLE) };
     if hello.file != held.file && held.members.load(Ordering::Relaxed) == 0 {
         wire::send(socket.get_ref().as_fd(), &Welcome::Outdated, &[])?;
         return Ok(Duration::ZERO);
     }
-    let namespaces = async {
-        held.tunnel.ready().await?;
-        Ok::<_, CallerError>(held.tunnel.control().namespaces().await?)
-    };
-    let (answer, descriptors): (Welcome, Vec<OwnedFd>) = match namespaces.await {
-        Ok(found) => (Welcome::Joined, std::iter::once(found.network).chain(found.user).collect()),
-        Err(CallerError::NoHandshake { endpoint }) => (Welcome::NoHandshake { endpoint }, Vec::new()),
-        Err(error) => (Welcome::Failed(error.to_string()), Vec::new()),
-    };
+    let (answer, descriptors) = admit(&held.tunnel).await;
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     wire::send(socket.get_ref().as_fd(), &answer, &numbers)?;
-    if !descriptors.is_empty() {
-        drop(descriptors);
+    drop(descriptors);
+    if matches!(answer, Welcome::Joined | Welcome::Reach { .. }) {
         held.members.fetch_add(1, Ordering::Relaxed);
-        let left = outlast(&socket, process).await;
+        let left = match held.tunnel.way() {
+            Way::Namespace(_) => outlast(&socket, process).await,
+            Way::Reach(reach) => call(&socket, reach).await,
+        };
         held.members.fetch_sub(1, Ordering::Relaxed);
         left?;
     }
     Ok(IDLE)
 }
 
+/// What a user is told, once the gateway has answered, and the namespaces where there are any.
+async fn admit(tunnel: &Tunnel) -> (Welcome, Vec<OwnedFd>) {
+    let admitted = async {
+        tunnel.ready().await?;
+        Ok::<_, CallerError>(match tunnel.way() {
+            Way::Namespace(control) => {
+                let found = control.namespaces().await?;
+                (Welcome::Joined, std::iter::once(found.network).chain(found.user).collect())
+            }
+            Way::Reach(reach) => (Welcome::Reach { why: reach.why.clone() }, Vec::new()),
+        })
+    };
+    match admitted.await {
+        Ok(answer) => answer,
+        Err(CallerError::NoHandshake { endpoint }) => (Welcome::NoHandshake { endpoint }, Vec::new()),
+        Err(error) => (Welcome::Failed(error.to_string()), Vec::new()),
+    }
+}
+
+/// Makes the connections that a member asks for, one at a time, and carries them until it has gone.
+async fn call(socket: &AsyncFd<Socket>, reach: &Reach) -> io::Result<()> {
+    let mut carrying = JoinSet::new();
+    while let Some(Call { host, port }) = receive::<Call>(socket).await? {
+        let lent = match reach.connect(&host, port).await {
+            Ok(stream) => lend(stream).map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        };
+        match lent {
+            Ok((theirs, carried)) => {
+                carrying.spawn(carried);
+                wire::send(socket.get_ref().as_fd(), &Answer::Connected, &[theirs.as_raw_fd()])?;
+            }
+            Err(reason) => wire::send(socket.get_ref().as_fd(), &Answer::Failed(reason), &[])?,
+        }
+    }
+    // What it wrote last is on its way still.
+    let rest = async { while carrying.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_BYTES, rest).await;
+    Ok(())
+}
+
 /// Waits until a member has gone.
 async fn outlast(socket: &AsyncFd<Socket>, process: Option<OwnedFd>) -> io::Result<()> {
-    while receive(socket).await?.is_some() {}
+    while receive::<Hello>(socket).await?.is_some() {}
     // Programs like sudo close what they do not know, so the process itself counts too.
     if let Some(process) = process {
         let _ = watch(process)?.readable().await?;
@@ -204,11 +260,11 @@ async fn outlast(socket: &AsyncFd<Socket>, process: Option<OwnedFd>) -> io::Resu
     Ok(())
 }
 
-async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Option<Hello>> {
+async fn receive<T: DeserializeOwned>(socket: &AsyncFd<Socket>) -> io::Result<Option<T>> {
     loop {
         let mut ready = socket.readable().await?;
-        match ready.try_io(|socket| wire::receive::<Hello>(socket.get_ref().as_fd())) {
-            Ok(received) => return received.map(|message| message.map(|(hello, _)| hello)),
+        match ready.try_io(|socket| wire::receive::<T>(socket.get_ref().as_fd())) {
+            Ok(received) => return received.map(|message| message.map(|(message, _)| message)),
             Err(_would_block) => {}
         }
     }
@@ -231,5 +287,7 @@ fn process_of(socket: &Socket) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// How long the rest of its connections is carried after a member has gone.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 /// How long the tunnel stays without users: between the commands of a script, say.
 const IDLE: Duration = Duration::from_secs(5);
