@@ -1,6 +1,6 @@
 //! Who may: denials that say what is missing, the same decision explained, mistakes that are refused.
 
-use e2e::{POLICY, Setup, Talk, World, wait_until};
+use e2e::{POLICY, Setup, Talk, Terminal, World, wait_until};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -72,6 +72,33 @@ fn a_program_without_a_terminal_ends_at_the_target_with_what_let_it_run() {
         world.write_policy(&wide);
         wait_until("the wide policy holds again", || alice.ssh(&["ubuntu@web1", "true"]).code == 0);
     }
+}
+
+#[test]
+fn a_withdrawn_shell_leaves_its_terminal_at_once_on_a_shared_connection_too() {
+    let with = |app: &str| POLICY.replace(r#""ip": ["tcp:22"]"#, &format!(r#""ip": ["tcp:22"], "app": {app}"#));
+    let wide = with(r#"{ "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {} }] }"#);
+    let narrow = with(r#"{ "sallyport.dev/cap/ssh": [{ "exec": {} }] }"#);
+    let world = World::start(Setup { policy: wide, ..Setup::default() });
+    let alice = world.caller("alice@example.com", "laptop");
+    let mux = alice.folder().join("mux");
+    let mut master = alice.client("ssh");
+    master.args(["-o", "ControlMaster=yes", "-S", mux.to_str().unwrap(), "ubuntu@web1", "echo master; cat"]);
+    let mut master = Talk::start(master);
+    master.expect("master");
+    let mut shell = alice.command("sh");
+    let mux = mux.to_str().unwrap();
+    shell.args(["-c", "\"$@\"; echo left with $?; sleep 60", "sh", "ssh", "-F", "none", "-S", mux, "web1"]);
+    let terminal = Terminal::new(world.folder(), &shell);
+    terminal.wait_for("$");
+    terminal.enter("echo rea''dy");
+    terminal.wait_for("ready");
+    world.write_policy(&narrow);
+    terminal.wait_for("access was withdrawn: a shell on web1 as ubuntu is not allowed");
+    terminal.wait_for("left with 255");
+    master.say("still here");
+    master.expect("still here");
+    assert_eq!(master.end(), 0);
 }
 
 #[test]

@@ -66,9 +66,14 @@ impl Client {
         self.heard.clear();
     }
 
-    /// Its exit code, once it has ended by itself.
+    /// Its exit code, once it has ended by itself, and nobody holds its output any more.
     async fn left(mut self) -> Option<i32> {
-        timeout(Duration::from_secs(60), self.child.wait()).await.expect("it goes on").unwrap().code()
+        let ending = async {
+            let code = self.child.wait().await.unwrap().code();
+            self.stdout.read_to_end(&mut Vec::new()).await.unwrap();
+            code
+        };
+        timeout(Duration::from_secs(60), ending).await.expect("it goes on")
     }
 
     /// Its exit code, once its input and it have ended.
@@ -169,6 +174,34 @@ async fn a_shell_that_is_taken_away_ends_and_file_transfer_beside_it_lives_as_fa
 
     stand.narrow(4, &FORWARDING.replace(r#""users": ["root"]"#, r#""users": ["ubuntu"]"#));
     assert!(stand.middle.runner.live.empty(Duration::from_secs(30)).await, "without the account nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_taken_away_on_a_shared_connection_leaves_by_itself() {
+    let stand = Stand::with_policy(FORWARDING).await;
+    let (_master, socket) = stand.master().await;
+    let rounds: u64 = std::env::var("SALLYPORT_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        let mut clients = Vec::new();
+        for arguments in [&["-tt"][..], &["-T"], &["-tt", "echo ready; cat"], &["-T", "echo ready; cat"]] {
+            let [options, command @ ..] = arguments else { unreachable!() };
+            let mut all = vec![*options, "-S", &socket, "web1"];
+            all.extend(command);
+            let mut client = Client::start(&stand, "ssh", &all);
+            if command.is_empty() {
+                client.say("echo re''ady").await;
+            }
+            client.expect("ready").await;
+            clients.push((arguments, client));
+        }
+        stand.narrow(2 * round + 2, &without(&[SHELL]));
+        for (arguments, mut client) in clients {
+            client.expect("access was withdrawn: ").await;
+            assert_eq!(client.left().await, Some(255), "{arguments:?} in round {round}");
+        }
+        stand.narrow(2 * round + 3, FORWARDING);
+        assert!(stand.middle.runner.live.settled(2 * round + 3, Duration::from_secs(30)).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
