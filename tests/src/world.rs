@@ -212,6 +212,16 @@ impl World {
         run(self.command(arguments), b"")
     }
 
+    /// The same with the command's own clock moved, as by `+20s`: it is everybody else's that looks wrong from there.
+    #[track_caller]
+    #[must_use]
+    pub fn sallyport_at(&self, moved: &str, arguments: &[&str]) -> Finished {
+        let mut faked = self.hosts.command("faketime");
+        faked.args(["-f", moved]).arg(&self.binary).args(arguments).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        faked.env("SALLYPORT_CONFIG", self.config()).current_dir(self.operator());
+        run(faked, b"")
+    }
+
     /// Enrols a device of `user` and plugs it in, with stock WireGuard.
     #[must_use]
     pub fn caller(&self, user: &str, device: &str) -> Caller {

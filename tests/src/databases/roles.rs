@@ -55,7 +55,12 @@ fn the_doctor_logs_in_as_roles_and_as_the_admin_and_tells_what_to_mend() {
     };
     let said = targets();
     assert!(said.contains("it lets the gateway in as analyst, dba"), "{said}");
+    assert!(said.contains("its clock is within 5 seconds of this one"), "{said}");
     assert!(said.contains("lets the gateway in as making, which may make roles"), "{said}");
+    if e2e::has_peer("faketime") {
+        let said = stand.world.sallyport_at("+30s", &["doctor", "--json"]).text();
+        assert!(said.contains("the clock of orders is") && said.contains("seconds behind this one"), "{said}");
+    }
     let _done = stand.orders.sql("ALTER ROLE making NOCREATEROLE; ALTER ROLE analyst PASSWORD 'another'");
     let said = targets();
     assert!(said.contains("ALTER ROLE making CREATEROLE"), "{said}");
