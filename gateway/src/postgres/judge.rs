@@ -72,6 +72,9 @@ impl Judge {
 
     /// Judges a frame of the client's, of which `payload` is at hand; `None` where it may pass.
     pub(super) fn refuses(&mut self, frame: Frame<'_>, payload: &[u8]) -> Option<Refused> {
+        if has_endless_name(frame.tag, payload) {
+            return Some(self.refuses_name());
+        }
         self.wants(frame.tag)?;
         let (text, name) = match frame.tag {
             frontend::PARSE => {
@@ -94,6 +97,14 @@ impl Judge {
         let text = if frame.tag == frontend::FUNCTION_CALL { b"function call".to_vec() } else { text.to_vec() };
         let substitute = self.substitute(frame.tag, name, &refusal);
         Some(Refused { substitute, refusal, text })
+    }
+
+    /// What is named beyond all bounds could be neither judged nor recorded: its text begins where nobody looks.
+    fn refuses_name(&mut self) -> Refused {
+        let message = format!("the name of a prepared statement or portal is longer than {NAME_MAX} bytes");
+        let refusal = Refusal::of_any_rule(&self.capability, message, "give it a shorter name");
+        let substitute = self.substitute(frontend::PARSE, &[], &refusal);
+        Refused { substitute, refusal, text: b"a message with an endless name".to_vec() }
     }
 
     /// Judges a setting that the client wants its session to begin with.
@@ -153,10 +164,51 @@ impl Judge {
     }
 }
 
+/// Whether a message begins with a name that has no end within reason. One that is malformed is left to the server.
+fn has_endless_name(tag: u8, payload: &[u8]) -> bool {
+    let (names, mut rest) = match tag {
+        frontend::PARSE | frontend::EXECUTE => (1, payload),
+        frontend::DESCRIBE | frontend::CLOSE => (1, payload.get(1..).unwrap_or_default()),
+        frontend::BIND => (2, payload),
+        _ => return false,
+    };
+    for _ in 0..names {
+        match string(rest.get(..=NAME_MAX).unwrap_or(rest)) {
+            Some((name, _)) => rest = rest.get(name.len() + 1..).unwrap_or_default(),
+            None => return rest.len() > NAME_MAX,
+        }
+    }
+    false
+}
+
 /// What the server is to complain of.
 const MARKER: &str = "sallyport_refused_";
-/// The most of a statement that is waited for, in bytes: more than the judge reads, so that a longer one counts as what cannot
-/// be judged.
+/// The longest name of a prepared statement or portal, in bytes; the server looks at 63.
+const NAME_MAX: usize = 1_000;
+/// The most of a statement that is waited for, in bytes: more than the judge reads, whatever its name, so that a longer one
+/// counts as what cannot be judged.
 const JUDGED_MAX: usize = 640 * 1024;
 /// Refusals whose errors may be on their way. A server in an aborted pipeline answers none of them.
 const OWED_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_end_is_found_in_every_message_that_has_one() {
+        let long = vec![b'x'; NAME_MAX + 1];
+        let longest = &long[1..];
+        for (tag, front) in
+            [(b'P', &b""[..]), (b'E', b""), (b'D', b"S"), (b'C', b"P"), (b'B', b""), (b'B', b"portal\0")]
+        {
+            let tag_name = char::from(tag);
+            assert!(has_endless_name(tag, &[front, &long].concat()), "{tag_name}");
+            assert!(has_endless_name(tag, &[front, &long, b"\0SELECT 1\0\0\0"].concat()), "{tag_name}");
+            assert!(!has_endless_name(tag, &[front, longest, b"\0\0SELECT 1\0\0\0"].concat()), "{tag_name}");
+            assert!(!has_endless_name(tag, &[front, b"short, and cut"].concat()), "{tag_name}");
+            assert!(!has_endless_name(tag, b""), "{tag_name}");
+        }
+        assert!(!has_endless_name(b'Q', &long) && !has_endless_name(b'd', &long));
+    }
+}

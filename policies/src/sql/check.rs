@@ -27,6 +27,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Of something that no rule can allow; `capability` is what they allow instead.
+    pub fn of_any_rule(capability: &PostgresCapability, message: String, hint: &str) -> Self {
+        Self { sqlstate: INSUFFICIENT_PRIVILEGE, message, hint: hint.to_owned(), allows: allows(capability) }
+    }
+
     /// The DETAIL: the rules that were asked, and what they allow.
     pub fn detail(&self, rules: &[Location]) -> String {
         let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();

@@ -139,6 +139,30 @@ fn call(rest: &[Token]) -> Vec<Need> {
 }
 
 fn create(rest: &[Token], depth: usize) -> Vec<Need> {
+    let Some((name, object)) = created(rest) else { return vec![UNKNOWN] };
+    let mut found = named(name, rest);
+    if matches!(name, "create table" | "create materialized view") {
+        // CREATE TABLE … AS query, which is run.
+        let begin = object.windows(2).position(|pair| matches!(pair, [a, b] if a.is("as") && begins_query(Some(b))));
+        if let Some(at) = begin {
+            found.extend(needs(without_options(object.get(at + 1..).unwrap_or_default()), depth + 1));
+        }
+    }
+    if name == "create schema" {
+        // Statements stand in it, without semicolons.
+        found.extend(rest.iter().enumerate().filter_map(|(at, token)| match () {
+            () if token.is("grant") => Some(Need::Statement("grant")),
+            () if token.is("create") => {
+                Some(created(rest.get(at + 1..).unwrap_or_default()).map_or(UNKNOWN, |(name, _)| Need::Statement(name)))
+            }
+            () => None,
+        }));
+    }
+    found
+}
+
+/// What is created, and from where on it is described.
+fn created(rest: &[Token]) -> Option<(&'static str, &[Token])> {
     let ahead = [
         "or",
         "replace",
@@ -174,20 +198,9 @@ fn create(rest: &[Token], depth: usize) -> Vec<Need> {
         (Some("extension"), _) => "create extension",
         (Some("policy"), _) => "create policy",
         (Some(_), _) => "create other",
-        (None, _) => return vec![UNKNOWN],
+        (None, _) => return None,
     };
-    let mut found = named(name, rest);
-    if matches!(name, "create table" | "create materialized view") {
-        // CREATE TABLE … AS query, which is run.
-        let begin = object.windows(2).position(|pair| matches!(pair, [a, b] if a.is("as") && begins_query(Some(b))));
-        if let Some(at) = begin {
-            found.extend(needs(without_options(object.get(at + 1..).unwrap_or_default()), depth + 1));
-        }
-    }
-    if name == "create schema" && rest.iter().any(|token| token.is("grant")) {
-        found.push(Need::Statement("grant"));
-    }
-    found
+    Some((name, object))
 }
 
 /// The query of a CREATE TABLE AS without the `WITH [NO] DATA` behind it, which no query has.

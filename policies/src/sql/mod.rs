@@ -8,8 +8,9 @@
 //! What cannot be judged (a text that does not parse, is too long or nested too deep, escapes that depend on settings, a
 //! setting that would change how later texts are read) is allowed to those alone who may run `any`, without exceptions.
 //!
-//! What cannot be seen in a text: views, rules, triggers, operators, casts and the bodies of functions. That is why a session
-//! that may not write is read-only for the server as well ([`crate::PostgresCapability::is_read_only`]).
+//! What cannot be seen in a text: views, rules, triggers, operators, casts, the bodies of functions, and whether `t.f` is a
+//! column or a call of `f` with a row of `t`. That is why a session that may not write is read-only for the server as well
+//! ([`crate::PostgresCapability::is_read_only`]).
 
 mod check;
 mod classify;
@@ -129,6 +130,16 @@ pub fn split(sql: &str) -> Vec<Range<usize>> {
     };
     let statements = tokens.split(|token| token.is_symbol(";"));
     statements.filter_map(|tokens| Some(tokens.first()?.at.0..tokens.last()?.at.1)).collect()
+}
+
+/// The name that a PREPARE or a DECLARE gives; `None` where that cannot be told for sure, or there are several statements.
+pub fn given_name(sql: &str) -> Option<String> {
+    let tokens = lex::lex(sql, true).ok()?;
+    let mut statements = tokens.split(|token| token.is_symbol(";")).filter(|tokens| !tokens.is_empty());
+    match (statements.next()?, statements.next()) {
+        ([verb, name, ..], None) if verb.is("prepare") || verb.is("declare") => name.name().map(str::to_owned),
+        _ => None,
+    }
 }
 
 fn needs(sql: &str, reading: Reading) -> Vec<Need> {

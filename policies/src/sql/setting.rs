@@ -36,8 +36,17 @@ pub(super) fn reset(rest: &[Token]) -> Vec<Need> {
     match rest {
         [first, second, ..] if first.is("session") && second.is("authorization") => vec![Need::Statement("set role")],
         [first, ..] if first.is("role") => vec![Need::Statement("set role")],
+        // A transaction's own begins as no session does: up to version 15 this makes it read-write.
+        [first, ..] if is_name(first, "transaction_read_only") => vec![Need::ReadWrite],
+        [first, ..] if is_name(first, "role") || is_name(first, "session_authorization") => {
+            vec![Need::Statement("set role")]
+        }
         _ => Vec::new(),
     }
+}
+
+fn is_name(token: &Token, name: &str) -> bool {
+    token.name().is_some_and(|found| found.eq_ignore_ascii_case(name))
 }
 
 /// The modes of a transaction: READ WRITE is the one that needs anything.
@@ -50,10 +59,8 @@ pub(super) fn modes(rest: &[Token]) -> Vec<Need> {
 pub(super) fn set_config(name: Option<&str>, value: Option<&str>) -> Vec<Need> {
     let name = match (name, value) {
         (Some(name), Some(_)) => name,
-        // pg_dump takes the name from pg_settings. A list is no value of any setting that matters here but `search_path`.
-        (None, Some(list)) if list.contains(',') && !list.contains("pg_catalog") => {
-            return vec![Need::Statement("set")];
-        }
+        // pg_dump takes the name from pg_settings. Other lists are values of settings that matter: `S,JIS` is an encoding.
+        (None, Some("view, foreign-table")) => return vec![Need::Statement("set")],
         _ => return vec![UNCLEAR],
     };
     let value = value.unwrap_or_default();
@@ -71,6 +78,9 @@ fn change(name: &str, value: &[Token]) -> Vec<Need> {
         "standard_conforming_strings" => vec![Need::Unjudged("it changes how later texts are read")],
         "client_encoding" if only(value).is_some_and(Reading::is_plain_encoding) => Vec::new(),
         "client_encoding" => vec![Need::Unjudged("it changes how later texts are read")],
+        "transaction_read_only" if only(value).is_some_and(|value| value.eq_ignore_ascii_case("default")) => {
+            vec![Need::ReadWrite]
+        }
         "transaction_read_only" | "default_transaction_read_only" if is_switch(value, true) => Vec::new(),
         "transaction_read_only" | "default_transaction_read_only" => vec![Need::ReadWrite],
         "search_path" if is_plain_path(value) => Vec::new(),
@@ -84,7 +94,8 @@ fn change(name: &str, value: &[Token]) -> Vec<Need> {
 fn is_plain_path(value: &[Token]) -> bool {
     let names_catalog = |token: &Token| match &token.kind {
         Kind::Word(name) | Kind::Quoted(name) => name == "pg_catalog",
-        Kind::String(Some(text)) => text.contains("pg_catalog"),
+        // A list in one string is folded as names without quotes are.
+        Kind::String(Some(text)) => text.to_ascii_lowercase().contains("pg_catalog"),
         Kind::String(None) => true,
         _ => false,
     };

@@ -79,6 +79,8 @@ fn statements_need_just_their_kind_or_name() {
         ("set", "SET work_mem = '1GB'"),
         ("set", "SET search_path = evil, pg_catalog"),
         ("set", "SET search_path TO 'evil, pg_catalog'"),
+        ("set, select", "SELECT set_config('search_path', 'evil, PG_CATALOG', false)"),
+        ("set, select", "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings"),
         ("set", "SET my.setting = 'x'"),
         ("set role", "SET ROLE admin"),
         ("set role", "RESET ROLE"),
@@ -111,6 +113,10 @@ fn statements_need_just_their_kind_or_name() {
         ("create role", "CREATE USER eve"),
         ("create other", "CREATE USER MAPPING FOR eve SERVER s"),
         ("create schema, grant", "CREATE SCHEMA s GRANT ALL ON SCHEMA s TO eve"),
+        (
+            "create schema, create table, create view",
+            "CREATE SCHEMA s CREATE TABLE t (a int) CREATE VIEW v AS SELECT 1",
+        ),
         ("alter table", "ALTER TABLE t ADD COLUMN a int"),
         ("alter role", "ALTER USER eve SUPERUSER"),
         ("alter system", "ALTER SYSTEM SET fsync = off"),
@@ -176,6 +182,7 @@ fn what_cannot_be_judged_is_for_those_who_may_run_anything() {
         ("an encoding that hides quotes", "SET client_encoding = 'SJIS'"),
         ("the same by its other name", "SET NAMES 'big5'"),
         ("a setting that is not known before it runs", "SELECT set_config(name, value, false) FROM evil"),
+        ("an encoding that looks like a list", "SELECT set_config('client_' || 'encoding', 'S,JIS', false)"),
         ("a verb that the tree does not have", "SELECT delete FROM t"),
     ] {
         assert!(!allowed(EVERYTHING_NAMED, sql), "{name}");
@@ -358,6 +365,9 @@ fn a_read_only_session_stays_so() {
         ("the setting", "SET transaction_read_only = off"),
         ("the default", "SET default_transaction_read_only TO 'off'"),
         ("in quotes", "SET \"default_transaction_read_only\" = 0"),
+        ("what a transaction begins with", "RESET transaction_read_only"),
+        ("the same in quotes", "RESET \"Transaction_Read_Only\""),
+        ("the same as a value", "SET LOCAL transaction_read_only TO DEFAULT"),
         ("in capitals", "SET SESSION DEFAULT_TRANSACTION_READ_ONLY = FALSE"),
         ("by function", "SELECT set_config('default_transaction_read_only', 'off', false)"),
         ("by the view", "UPDATE pg_settings SET setting = 'off' WHERE name = 'default_transaction_read_only'"),
@@ -437,6 +447,23 @@ fn hard_texts_take_neither_the_stack_nor_long() {
         }
     });
     judged.unwrap().join().unwrap();
+}
+
+#[test]
+fn the_name_that_a_statement_gives_is_told_where_it_is_sure() {
+    for (sql, expected) in [
+        ("PREPARE s AS SELECT 1;", Some("s")),
+        ("PREPARE s AS SELECT 1; PREPARE t AS SELECT 2", None),
+        ("SELECT s", None),
+        ("PREPARE s AS SELECT 'open", None),
+        ("/* x */ prepare /* y */ \"A b\" (int) AS SELECT $1", Some("A b")),
+        ("DECLARE c CURSOR FOR SELECT 1", Some("c")),
+        ("PREPARE U&\"s\" AS SELECT 1", None),
+        ("/* open", None),
+        ("", None),
+    ] {
+        assert_eq!(given_name(sql).as_deref(), expected, "{sql}");
+    }
 }
 
 #[test]
