@@ -78,7 +78,7 @@ pub struct Statement {
     /// The portal has more rows, which the client had asked to wait for.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspended: bool,
-    /// The session ended before the statement did.
+    /// The session ended before the statement did, or its end could not be told from others' (a gap stands before it then).
     #[serde(default, skip_serializing_if = "is_false")]
     pub unfinished: bool,
     /// The state of the transaction after it, where the server told it at once.
@@ -95,9 +95,11 @@ pub enum RunBy {
     Query,
     /// By an Execute of the extended protocol.
     Execute,
-    /// It was to be prepared, and failed.
+    /// It was to be prepared, and failed; or, unfinished, it was prepared under a name and not run by an Execute (but maybe
+    /// by EXECUTE in SQL), or what its name stands for is not known from here on.
     Parse,
-    /// Values were to be bound to it, which failed.
+    /// Values were to be bound to it, which failed; or, unfinished, they were, and what its name stands for is not known from
+    /// here on.
     Bind,
 }
 

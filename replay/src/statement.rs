@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sallyport_recorder::{Parameter, Statement};
+use sallyport_recorder::{Parameter, RunBy, Statement};
 
 use crate::show::bytes;
 
@@ -21,6 +21,7 @@ pub fn result(one: &Statement) -> String {
     let mut parts = Vec::new();
     match &one.error {
         Some(error) => parts.push(error.to_string()),
+        None if one.unfinished && one.by == RunBy::Parse => parts.push("PREPARED".to_owned()),
         None if one.unfinished => parts.push("NOT FINISHED".to_owned()),
         None if one.suspended => parts.push("suspended".to_owned()),
         None => parts.push(one.tag.clone()),
@@ -105,6 +106,8 @@ mod tests {
             ..Statement::default()
         };
         let lost = Statement { portal: "c1".into(), unfinished: true, ..Statement::default() };
+        let prepared =
+            Statement { sql: sql("DELETE FROM t"), by: RunBy::Parse, unfinished: true, ..Statement::default() };
         for (one, expected) in [
             (
                 read,
@@ -112,6 +115,7 @@ mod tests {
             ),
             (failed, "DROP TABLE x → ERROR 42P01: no table, 0.0 ms"),
             (copied, "COPY t FROM STDIN → COPY 9, 52.4 MB copied in, 2.00 s"),
+            (prepared, "DELETE FROM t → PREPARED, 0.0 ms"),
             (lost, "portal c1 → NOT FINISHED, 0.0 ms"),
         ] {
             assert_eq!(sentence(&one), expected);

@@ -10,6 +10,7 @@
 mod answer;
 mod bind;
 mod expect;
+mod names;
 mod over;
 mod sql;
 mod table;
@@ -45,6 +46,8 @@ pub struct Observer {
     free: Duration,
     /// ReadyForQuery that are still to come.
     ready_due: u64,
+    /// ReadyForQuery that may come besides: of a Sync within copied data that its server had failed over.
+    ready_maybe: u64,
     /// An error was answered, and the client has not sent Sync since.
     skipping: bool,
     /// The server takes in copied data, and passes over Sync.
@@ -64,6 +67,7 @@ impl Observer {
             held: Vec::new(),
             free: Duration::ZERO,
             ready_due: 0,
+            ready_maybe: 0,
             skipping: false,
             copying: false,
             lost: false,
@@ -75,8 +79,6 @@ impl Observer {
         match frame.tag {
             frontend::COPY_DATA => return self.copied_in(u64::from(frame.length)),
             frontend::COPY_DONE | frontend::COPY_FAIL => return self.copy_ended(),
-            // Passed over by a server that takes in data.
-            frontend::SYNC if self.copying => return,
             frontend::SYNC => self.skipping = false,
             _ if self.skipping => return,
             _ => {}
@@ -107,9 +109,8 @@ impl Observer {
     /// The session is over: what was running is written down as unfinished.
     pub fn finish(&mut self, at: Duration, out: &mut Vec<Event>) {
         self.release(None, out);
-        for expect in std::mem::take(&mut self.pending) {
-            self.unfinished(at, expect, out);
-        }
+        self.give_up(at, out);
+        self.forget(out);
     }
 
     /// Whether the server has something to answer yet.
@@ -128,7 +129,7 @@ impl Observer {
                 let text = Text::begin(frame.head);
                 Expect::Query(Box::new(Query { pieces: text.pieces(), text, sent: at, ..Query::default() }))
             }
-            frontend::PARSE => Expect::Parse(Box::new(parse(at, frame.head)?)),
+            frontend::PARSE => Expect::Parse(Box::new(parse(at, frame.head))),
             frontend::BIND => {
                 let bound = Bound::read(frame.head, self.rule).unwrap_or_default();
                 Expect::Bind(Box::new(bound), at)
@@ -137,15 +138,16 @@ impl Observer {
                 let portal = string(frame.head).map(|(name, _)| text(name)).unwrap_or_default();
                 Expect::Execute(Box::new(Execute { portal, sent: at, ..Execute::default() }))
             }
-            frontend::DESCRIBE => Expect::Describe(match named(frame.head)? {
+            frontend::DESCRIBE => Expect::Describe(match named(frame.head) {
                 Named::Statement(name) => Some(name),
                 Named::Portal(_) => None,
             }),
-            frontend::CLOSE => Expect::Close(named(frame.head)?),
+            frontend::CLOSE => Expect::Close(named(frame.head)),
             frontend::FUNCTION_CALL => {
                 let function = frame.head.first_chunk::<4>().map_or(0, |oid| u32::from_be_bytes(*oid));
                 Expect::Call(Box::new(Call { function, sent_bytes: u64::from(frame.length), sent: at, done: false }))
             }
+            frontend::SYNC if self.copying => Expect::SyncInCopy,
             frontend::SYNC => Expect::Sync,
             // Flush, Terminate, and whatever a server does not answer.
             _ => return None,
@@ -154,28 +156,36 @@ impl Observer {
 
     fn push(&mut self, at: Duration, expect: Expect, out: &mut Vec<Event>) {
         self.ready_due = self.ready_due.saturating_add(u64::from(expect.ends_in_ready()));
-        if self.lost {
-            return;
+        if self.pending.len() >= PENDING_MAX && !self.lost {
+            self.lose(at, "too many messages wait for an answer", out);
         }
-        if self.pending.len() >= PENDING_MAX {
-            return self.lose(at, "too many messages wait for an answer", out);
+        if self.lost {
+            self.give_up(at, out);
+            self.forget(out);
         }
         self.pending.push_back(expect);
     }
 
-    /// Gives up on what is pending, and says so.
+    /// Follows no answers any more until none are due, and says so. What is sent is written down all the same.
     fn lose(&mut self, at: Duration, why: &str, out: &mut Vec<Event>) {
         self.release(None, out);
         self.lost = true;
-        self.pending.clear();
-        self.statements.clear();
-        self.portals.clear();
-        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        let moment = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         out.push(Event::Gap {
-            from_ms: at,
-            to_ms: at,
+            from_ms: moment,
+            to_ms: moment,
             why: format!("statements cannot be told apart from here on: {why}"),
         });
+        self.give_up(at, out);
+        self.forget(out);
+        self.portals.clear();
+    }
+
+    /// Writes down what is pending as unfinished.
+    fn give_up(&mut self, at: Duration, out: &mut Vec<Event>) {
+        for expect in std::mem::take(&mut self.pending) {
+            self.unfinished(at, expect, out);
+        }
     }
 
     fn copied_in(&mut self, bytes: u64) {
@@ -197,22 +207,21 @@ impl Observer {
     }
 }
 
-fn parse(at: Duration, head: &[u8]) -> Option<Parse> {
-    let (name, rest) = string(head)?;
+fn parse(at: Duration, head: &[u8]) -> Parse {
+    let (name, rest) = string(head).unwrap_or((head, &[]));
     let after = string(rest).map(|(_, after)| after).unwrap_or_default();
     let types = after.get(2..).unwrap_or_default().chunks_exact(4).take(TYPES_MAX);
     let types = types.filter_map(|oid| Some(u32::from_be_bytes(oid.try_into().ok()?))).collect();
-    Some(Parse { name: text(name), text: Text::begin(rest), types, sent: at })
+    Parse { name: text(name), text: Text::begin(rest), types, sent: at }
 }
 
 /// What a Describe or Close names.
-fn named(head: &[u8]) -> Option<Named> {
-    let (kind, rest) = head.split_first()?;
-    let name = string(rest).map(|(name, _)| text(name)).unwrap_or_default();
-    Some(if *kind == b'S' { Named::Statement(name) } else { Named::Portal(name) })
+fn named(head: &[u8]) -> Named {
+    let name = string(head.get(1..).unwrap_or_default()).map(|(name, _)| text(name)).unwrap_or_default();
+    if head.first() == Some(&b'S') { Named::Statement(name) } else { Named::Portal(name) }
 }
 
-/// A name, cut where it is longer than any that a person would give.
+/// A name, cut where the server cuts it.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..NAME_MAX).unwrap_or(bytes)).into_owned()
 }
@@ -221,11 +230,11 @@ fn text(bytes: &[u8]) -> String {
 /// buffer of 8 kB, a thousand or two.
 const PENDING_FULL: usize = 16 * 1024;
 
-/// Messages without an answer from which on no more are followed.
-const PENDING_MAX: usize = 64 * 1024;
+/// Messages without an answer from which on no more are followed: more than come with one read beside those.
+const PENDING_MAX: usize = 256 * 1024;
 
 /// Types of one statement's parameters that are kept: as many as values are.
 const TYPES_MAX: usize = 64;
 
-/// In bytes. Names of prepared statements and portals have no limit of their own.
-const NAME_MAX: usize = 256;
+/// `NAMEDATALEN` less one, in bytes: names that are the same so far are the same to the server.
+const NAME_MAX: usize = 63;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
+use tokio::io::AsyncWriteExt;
+
 use super::Stand;
+use super::rules::{answers, message, query, run_by_execute, session, sync};
 use super::stand::{failed, ok};
 
 /// Statements of the recordings as they stand there, once one of them holds `last`.
@@ -179,6 +182,54 @@ async fn a_statement_of_many_megabytes_is_cut_in_the_recording() {
     let found = statements(&stand, "SELECT length").await;
     assert!(found[0]["sql"]["text"].as_str().unwrap().len() <= 16 << 10);
     assert!(found[0]["sql"]["length"].is_u64(), "{}", found[0]["sql"]["length"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_behind_copied_data_that_fails_is_recorded() {
+    let stand = Stand::new().await;
+    stand.cluster.sql("CREATE TABLE n (n int); GRANT ALL ON n TO PUBLIC");
+    for late in [false, true] {
+        let mut client = session(&stand, "analyst").await;
+        let (copy, bad) = (run_by_execute("COPY n FROM STDIN"), message(b'd', b"none\n"));
+        let behind = [query("SELECT 'simple'"), run_by_execute("SELECT 'extended'"), sync()].concat();
+        if late {
+            client.write_all(&[copy, message(b'H', &[])].concat()).await.unwrap();
+            // The gateway has seen that the server takes data.
+            let mut taken = [0; 5 + 5 + 5 + 5];
+            tokio::io::AsyncReadExt::read_exact(&mut client, &mut taken).await.unwrap();
+            client.write_all(&[bad, sync(), behind].concat()).await.unwrap();
+        } else {
+            client.write_all(&[copy, bad, sync(), behind].concat()).await.unwrap();
+        }
+        let tags = [answers(&mut client).await, answers(&mut client).await, answers(&mut client).await];
+        assert!(tags[0].ends_with("EZ"), "{tags:?}");
+        assert_eq!(tags[1..], ["TDCZ", "12DCZ"]);
+    }
+    ok(stand.psql(&stand.url("analyst", ""), &["SELECT 'last'"])).await;
+    let told = told(&statements(&stand, "'last'").await);
+    for text in ["SELECT 'simple' → SELECT 1", "SELECT 'extended' → SELECT 1"] {
+        assert_eq!(told.iter().filter(|one| *one == text).count(), 2, "{told:?}");
+    }
+    assert!(!stand.timelines().await.contains("\"type\":\"gap\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sql_runs_of_the_protocols_and_the_other_way_round_is_recorded() {
+    let stand = Stand::new().await;
+    let mut client = session(&stand, "analyst").await;
+    let parse = message(b'P', b"s\0SELECT 'by execute'\0\0\0");
+    client.write_all(&[parse, sync(), query("EXECUTE s")].concat()).await.unwrap();
+    assert_eq!((answers(&mut client).await, answers(&mut client).await), ("1Z".into(), "TDCZ".into()));
+    client.write_all(&query("DEALLOCATE s; PREPARE s AS SELECT 'by bind'")).await.unwrap();
+    assert_eq!(answers(&mut client).await, "CCZ");
+    let run = [message(b'B', b"\0s\0\0\0\0\0\0\0"), message(b'E', &[0; 5]), sync()].concat();
+    client.write_all(&run).await.unwrap();
+    assert_eq!(answers(&mut client).await, "2DCZ");
+    client.write_all(&query("SELECT 'last'")).await.unwrap();
+    answers(&mut client).await;
+    let told = told(&statements(&stand, "'last'").await);
+    assert!(told.contains(&"SELECT 'by execute' → -".to_owned()), "{told:?}");
+    assert!(told.contains(&"PREPARE s AS SELECT 'by bind' → SELECT 1".to_owned()), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,11 +41,7 @@ async fn a_transaction_behaves_as_after_an_error_of_the_servers_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_is_passed_over_from_a_refused_statement_to_its_sync() {
     let stand = stand().await;
-    let mut client = stand.connect().await;
-    let startup = b"\0\x03\0\0user\0reader\0database\0postgres\0\0";
-    let length = u32::try_from(4 + startup.len()).unwrap();
-    client.write_all(&[&length.to_be_bytes(), &startup[..]].concat()).await.unwrap();
-    answers(&mut client).await;
+    let mut client = session(&stand, "reader").await;
     let pipeline =
         [run_by_execute("SELECT 1"), run_by_execute("DELETE FROM t"), run_by_execute("SELECT 2"), sync()].concat();
     client.write_all(&[pipeline, run_by_execute("SELECT 3"), sync()].concat()).await.unwrap();
@@ -73,6 +69,7 @@ async fn a_session_that_may_only_read_cannot_undo_that() {
     for undoing in [
         "SET default_transaction_read_only = off",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "RESET transaction_read_only",
         "BEGIN READ WRITE",
         "SELECT set_config('transaction_read_only', 'off', false)",
         "DO $$ BEGIN DELETE FROM t; END $$",
@@ -109,8 +106,44 @@ async fn a_result_that_is_too_large_is_stopped_and_the_session_lives() {
     assert!(printed.ends_with("alive\n") && printed.lines().count() <= 1001, "{}", printed.lines().count());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_hidden_behind_an_endless_name() {
+    let stand = stand().await;
+    stand.cluster.sql("CREATE FUNCTION unknown_one() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    let mut client = session(&stand, "reader").await;
+    let padded = format!("SELECT 1{}, unknown_one()", " ".repeat(300_000));
+    for (name, text) in [
+        ("x".repeat(700_000), "SELECT unknown_one()".to_owned()),
+        ("x".repeat(400_000), padded.clone()),
+        ("x".repeat(1_001), "SELECT unknown_one()".to_owned()),
+        (String::new(), padded.clone()),
+        ("x".repeat(1_000), padded),
+    ] {
+        let parse = message(b'P', format!("{name}\0{text}\0\0\0").as_bytes());
+        let bind = message(b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes());
+        client.write_all(&[parse, bind, message(b'E', &[0; 5]), sync()].concat()).await.unwrap();
+        assert_eq!(answers(&mut client).await, "EZ", "{} {}", name.len(), text.len());
+    }
+    // Where everything is allowed, it would not be recorded.
+    let mut client = session(&stand, "analyst").await;
+    let parse = message(b'P', format!("{}\0SELECT 1\0\0\0", "x".repeat(70_000)).as_bytes());
+    client.write_all(&[parse, sync()].concat()).await.unwrap();
+    assert_eq!(answers(&mut client).await, "EZ");
+    stand.recorded("the name of a prepared statement or portal is longer").await;
+}
+
+/// A session that is ready.
+pub(crate) async fn session(stand: &Stand, role: &str) -> TcpStream {
+    let mut client = stand.connect().await;
+    let startup = format!("\0\x03\0\0user\0{role}\0database\0postgres\0\0");
+    let length = u32::try_from(4 + startup.len()).unwrap();
+    client.write_all(&[&length.to_be_bytes(), startup.as_bytes()].concat()).await.unwrap();
+    answers(&mut client).await;
+    client
+}
+
 /// The tags of the messages up to the next ReadyForQuery.
-async fn answers(client: &mut TcpStream) -> String {
+pub(crate) async fn answers(client: &mut TcpStream) -> String {
     let mut tags = String::new();
     loop {
         let mut header = [0; 5];
@@ -125,19 +158,19 @@ async fn answers(client: &mut TcpStream) -> String {
     }
 }
 
-fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
     sallyport::postgres::wire::message(tag, payload)
 }
 
-fn query(text: &str) -> Vec<u8> {
+pub(crate) fn query(text: &str) -> Vec<u8> {
     message(b'Q', format!("{text}\0").as_bytes())
 }
 
-fn run_by_execute(text: &str) -> Vec<u8> {
+pub(crate) fn run_by_execute(text: &str) -> Vec<u8> {
     let parse = message(b'P', format!("\0{text}\0\0\0").as_bytes());
     [parse, message(b'B', &[0; 8]), message(b'E', &[0; 5])].concat()
 }
 
-fn sync() -> Vec<u8> {
+pub(crate) fn sync() -> Vec<u8> {
     message(b'S', &[])
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use sallyport_recorder::{DatabaseError, Event, RunBy, Transaction};
 
-use super::expect::{Expect, Named, Parse, Portal, Prepared};
+use super::expect::{Expect, Named, Parse};
 use super::sql::cut;
-use super::value::parameter;
-use super::{Bound, Observer, TYPES_MAX};
+use super::{Observer, TYPES_MAX};
 use crate::postgres::wire::{ErrorFields, Frame, backend, string};
 
 impl Observer {
@@ -32,9 +31,8 @@ impl Observer {
     }
 
     fn answered(&mut self, at: Duration, frame: Frame<'_>, out: &mut Vec<Event>) {
-        while matches!(self.pending.front(), Some(Expect::CopyEnd)) {
-            self.pending.pop_front();
-        }
+        self.pass_over_copy();
+        self.ready_maybe = 0;
         let fits = match (frame.tag, self.pending.front_mut()) {
             (backend::DATA_ROW, Some(front)) => {
                 front.outcome().map(|outcome| outcome.row(u64::from(frame.length))).is_some()
@@ -49,9 +47,9 @@ impl Observer {
             }
             (backend::EMPTY_QUERY, Some(Expect::Execute(_))) => self.done(),
             (backend::SUSPENDED, Some(Expect::Execute(_))) => self.suspended(at, out),
-            (PARSE_COMPLETE, Some(Expect::Parse(_))) => self.parsed(),
-            (BIND_COMPLETE, Some(Expect::Bind(..))) => self.bound(),
-            (CLOSE_COMPLETE, Some(Expect::Close(_))) => self.closed(),
+            (PARSE_COMPLETE, Some(Expect::Parse(_))) => self.parsed(out),
+            (BIND_COMPLETE, Some(Expect::Bind(..))) => self.bound(out),
+            (CLOSE_COMPLETE, Some(Expect::Close(_))) => self.closed(out),
             (PARAMETER_DESCRIPTION, Some(Expect::Describe(name))) => {
                 if let Some(name) = name.clone() {
                     self.described(&name, frame.head);
@@ -82,45 +80,24 @@ impl Observer {
         true
     }
 
-    fn parsed(&mut self) -> bool {
+    fn parsed(&mut self, out: &mut Vec<Event>) -> bool {
         if let Some(Expect::Parse(parse)) = self.pending.pop_front() {
-            self.keep_prepared(*parse);
+            self.keep_prepared(*parse, out);
         }
         true
     }
 
-    fn bound(&mut self) -> bool {
+    fn bound(&mut self, out: &mut Vec<Event>) -> bool {
         if let Some(Expect::Bind(bound, _)) = self.pending.pop_front() {
-            self.keep_bound(*bound);
+            self.keep_bound(*bound, out);
         }
         true
     }
 
-    pub(super) fn keep_prepared(&mut self, parse: Parse) {
-        let Parse { name, text, types, .. } = parse;
-        self.statements.insert(name, Arc::new(Prepared { sql: text.sql(), types }), text.size());
-    }
-
-    pub(super) fn keep_bound(&mut self, bound: Bound) {
-        let name = bound.portal.clone();
-        let portal = self.portal(bound);
-        let bytes = portal.parameters.iter().map(|one| one.value.as_ref().map_or(0, String::len)).sum();
-        self.portals.insert(name, portal, bytes);
-    }
-
-    /// What was bound to what, by what the names stand for now.
-    pub(super) fn portal(&self, bound: Bound) -> Portal {
-        let prepared = self.statements.get(&bound.statement).cloned();
-        let oid = |at: usize| prepared.as_ref().and_then(|known| known.types.get(at)).copied().unwrap_or(0);
-        let values = bound.values.iter().enumerate().map(|(at, raw)| parameter(raw, oid(at), self.rule));
-        let parameters = Arc::new(values.collect());
-        Portal { prepared, statement: bound.statement, parameters, more: bound.more }
-    }
-
-    fn closed(&mut self) -> bool {
+    fn closed(&mut self, out: &mut Vec<Event>) -> bool {
         match self.pending.pop_front() {
-            Some(Expect::Close(Named::Statement(name))) => self.statements.remove(&name),
-            Some(Expect::Close(Named::Portal(name))) => self.portals.remove(&name),
+            Some(Expect::Close(Named::Statement(name))) => self.forget_prepared(&name, out),
+            Some(Expect::Close(Named::Portal(name))) => _ = self.portals.remove(&name),
             _ => {}
         }
         true
@@ -131,24 +108,32 @@ impl Observer {
         let types = head.get(2..).unwrap_or_default().chunks_exact(4).take(TYPES_MAX);
         let types = types.filter_map(|oid| Some(u32::from_be_bytes(oid.try_into().ok()?))).collect();
         if let Some(prepared) = self.statements.get_mut(name) {
-            *prepared = Arc::new(Prepared { sql: prepared.sql.clone(), types });
+            *prepared = Arc::new(prepared.with_types(types));
         }
     }
 
-    /// From now until the client ends its data, the server passes over Sync, also those that were sent already.
+    /// From now until the client ends its data, the server passes over Sync, also those that were sent already; unless it
+    /// fails before it comes to them.
     fn takes_copied_data(&mut self) {
         let end = self.pending.iter().position(|expect| matches!(expect, Expect::CopyEnd));
-        let mut place = 0;
-        let before = self.pending.len();
-        self.pending.retain(|expect| {
-            let passed_over = end.is_none_or(|end| place < end) && matches!(expect, Expect::Sync);
-            let the_end = end == Some(place);
-            place += 1;
-            !passed_over && !the_end
-        });
-        let gone = before - self.pending.len() - usize::from(end.is_some());
-        self.ready_due = self.ready_due.saturating_sub(u64::try_from(gone).unwrap_or(u64::MAX));
+        for expect in self.pending.iter_mut().take(end.unwrap_or(usize::MAX)) {
+            if matches!(expect, Expect::Sync) {
+                *expect = Expect::SyncInCopy;
+                self.ready_due = self.ready_due.saturating_sub(1);
+            }
+        }
+        if let Some(end) = end {
+            self.pending.remove(end);
+        }
         self.copying = end.is_none();
+    }
+
+    /// Copied data is over. A Sync within it is answered still where the server has failed before it came to it.
+    fn pass_over_copy(&mut self) {
+        while let Some(front) = self.pending.front().filter(|front| front.is_of_copy()) {
+            self.ready_maybe = self.ready_maybe.saturating_add(u64::from(matches!(front, Expect::SyncInCopy)));
+            self.pending.pop_front();
+        }
     }
 
     fn ready(&mut self, at: Duration, state: Option<&u8>, out: &mut Vec<Event>) {
@@ -159,19 +144,32 @@ impl Observer {
             _ => None,
         };
         self.release(transaction, out);
-        self.ready_due = self.ready_due.saturating_sub(1);
         self.copying = false;
+        // Whoever is ready has come to a Sync.
+        self.skipping = false;
         self.free = at;
         if transaction == Some(Transaction::Idle) {
             // Portals live no longer than their transaction.
             self.portals.clear();
         }
         if self.lost {
+            self.give_up(at, out);
+            self.forget(out);
+            self.ready_due = self.ready_due.saturating_sub(1);
             self.lost = self.ready_due > 0;
             return;
         }
+        self.pass_over_copy();
+        if self.ready_maybe > 0 && !self.pending.front().is_some_and(Expect::may_be_over) {
+            self.ready_maybe -= 1;
+            return;
+        }
         while let Some(expect) = self.pending.pop_front() {
-            if expect.ends_in_ready() {
+            let is_last = expect.ends_in_ready();
+            self.ready_due = self.ready_due.saturating_sub(u64::from(is_last));
+            // Of a server that keeps to the protocol this one alone is left, and it is over.
+            self.unfinished(at, expect, out);
+            if is_last {
                 return;
             }
         }
@@ -179,9 +177,7 @@ impl Observer {
 
     /// An error is about the first message in the row, and what follows up to the next Sync is passed over.
     fn failed(&mut self, at: Duration, error: DatabaseError, out: &mut Vec<Event>) {
-        while matches!(self.pending.front(), Some(Expect::CopyEnd)) {
-            self.pending.pop_front();
-        }
+        self.pass_over_copy();
         self.copying = false;
         match self.pending.front_mut() {
             Some(Expect::Query(query)) => {
@@ -215,7 +211,7 @@ impl Observer {
 
     fn skip_to_sync(&mut self) {
         while let Some(front) = self.pending.front() {
-            if matches!(front, Expect::Sync) {
+            if matches!(front, Expect::Sync | Expect::SyncInCopy) {
                 return;
             }
             self.ready_due = self.ready_due.saturating_sub(u64::from(front.ends_in_ready()));

@@ -3,6 +3,7 @@
 use sallyport_policies::ParameterRule;
 
 use super::super::wire::string;
+use super::text;
 
 /// A Bind message, as far as it is kept.
 #[derive(Debug, Default)]
@@ -33,8 +34,7 @@ impl Bound {
     pub(super) fn read(head: &[u8], rule: ParameterRule) -> Option<Self> {
         let (portal, rest) = string(head)?;
         let (statement, rest) = string(rest)?;
-        let name = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut bound = Self { portal: name(portal), statement: name(statement), ..Self::default() };
+        let mut bound = Self { portal: text(portal), statement: text(statement), ..Self::default() };
         bound.read_values(rest, rule);
         Some(bound)
     }

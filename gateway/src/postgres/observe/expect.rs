@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sallyport_recorder::{Copied, Parameter, Sql};
@@ -22,6 +23,8 @@ pub(super) enum Expect {
     Close(Named),
     Call(Box<Call>),
     Sync,
+    /// A Sync within copied data: the server passes over it, or answers it where it has failed before it comes to it.
+    SyncInCopy,
     /// The client's CopyDone or CopyFail, which has no answer of its own: up to here, a server that takes in data passes
     /// over Sync (PostgreSQL, "COPY Operations").
     CopyEnd,
@@ -87,16 +90,40 @@ pub(super) struct Call {
 pub(super) struct Prepared {
     pub(super) sql: Sql,
     pub(super) types: Vec<u32>,
+    /// Its text was written down already.
+    told: AtomicBool,
 }
 
 /// A portal, with what was bound to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Portal {
     pub(super) prepared: Option<Arc<Prepared>>,
     /// The name that the client gave for it, also where no such statement is known.
     pub(super) statement: String,
     pub(super) parameters: Arc<Vec<Parameter>>,
     pub(super) more: u64,
+}
+
+impl Prepared {
+    /// Of this text, for parameters of these types; `told` where the text was written down already.
+    pub(super) fn new(sql: Sql, types: Vec<u32>, told: bool) -> Self {
+        Self { sql, types, told: AtomicBool::new(told) }
+    }
+
+    /// The same with other types.
+    pub(super) fn with_types(&self, types: Vec<u32>) -> Self {
+        Self::new(self.sql.clone(), types, self.is_told())
+    }
+
+    /// Its text, which is written down now.
+    pub(super) fn tell(&self) -> Sql {
+        self.told.store(true, Ordering::Relaxed);
+        self.sql.clone()
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
 }
 
 impl Query {
@@ -117,6 +144,21 @@ impl Expect {
             Self::Execute(execute) => Some(&mut execute.result),
             _ => None,
         }
+    }
+
+    /// Whether a ReadyForQuery may end it now.
+    pub(super) fn may_be_over(&self) -> bool {
+        match self {
+            Self::Sync => true,
+            Self::Query(query) => query.done || query.over > 0,
+            Self::Call(call) => call.done,
+            _ => false,
+        }
+    }
+
+    /// Whether the server passes over it once it has taken in data.
+    pub(super) fn is_of_copy(&self) -> bool {
+        matches!(self, Self::CopyEnd | Self::SyncInCopy)
     }
 
     /// Whether the server answers it by ReadyForQuery in the end.

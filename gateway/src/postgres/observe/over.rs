@@ -123,8 +123,8 @@ impl Observer {
                 of_query(sql, query.result, at.saturating_sub(query.sent.max(self.free)))
             }
             Expect::Execute(execute) => self.of_portal(at, *execute),
-            Expect::Parse(parse) => return self.keep_prepared(*parse),
-            Expect::Bind(bound, _) => return self.keep_bound(*bound),
+            Expect::Parse(parse) => return self.keep_prepared(*parse, out),
+            Expect::Bind(bound, _) => return self.keep_bound(*bound, out),
             Expect::Call(call) if !call.done => {
                 let (function, sent) = (call.function, call.sent_bytes);
                 let name = large_object(function).unwrap_or_default().to_owned();
@@ -149,6 +149,9 @@ impl Observer {
     /// Keeps an event back until the server tells the state of the transaction, which it does at once unless there is more.
     fn hold(&mut self, statement: Statement, at: Duration, out: &mut Vec<Event>) {
         self.free = at;
+        if matches!(statement.tag.as_str(), "PREPARE" | "DECLARE CURSOR") {
+            self.named_in_sql(&statement.tag, &statement.sql, out);
+        }
         if self.held.len() >= HELD_MAX {
             self.release(None, out);
         }
@@ -172,9 +175,9 @@ fn of_query(sql: Sql, result: Outcome, took: Duration) -> Statement {
     Statement { sql, by: RunBy::Query, rows, bytes, copy: copied, duration_us: micros(took), ..Statement::default() }
 }
 
-fn shown(portal: &Portal, name: String) -> Statement {
+pub(super) fn shown(portal: &Portal, name: String) -> Statement {
     Statement {
-        sql: portal.prepared.as_ref().map(|prepared| prepared.sql.clone()).unwrap_or_default(),
+        sql: portal.prepared.as_ref().map(|prepared| prepared.tell()).unwrap_or_default(),
         statement: portal.statement.clone(),
         portal: name,
         parameters: portal.parameters.as_ref().clone(),

@@ -57,9 +57,11 @@ impl Text {
         self.sql.clone()
     }
 
-    /// Its statements, where there are several and all are there to be seen.
+    /// Its statements, where there are several and all are there to be seen. Not where it depends on the session's settings
+    /// (`standard_conforming_strings`, `client_encoding`) how the server cuts them: nothing of the text may get lost by that.
     pub(super) fn pieces(&self) -> Vec<std::ops::Range<usize>> {
-        if self.sql.length.is_some() || self.open.is_some() {
+        let settled = self.sql.text.is_ascii() && !self.sql.text.contains('\\');
+        if self.sql.length.is_some() || self.open.is_some() || !settled {
             return Vec::new();
         }
         let pieces = sallyport_policies::sql::split(&self.sql.text);
@@ -69,11 +71,6 @@ impl Text {
     /// One of its statements.
     pub(super) fn piece(&self, range: std::ops::Range<usize>) -> Sql {
         Sql { text: self.sql.text.get(range).unwrap_or_default().to_owned(), ..Sql::default() }
-    }
-
-    /// Bytes that it takes.
-    pub(super) fn size(&self) -> usize {
-        self.sql.text.len()
     }
 }
 

@@ -1,5 +1,5 @@
-//! A table of named things that a client makes, bounded in number and size. What does not fit is forgotten: a statement that
-//! is run later by such a name is recorded with its name alone.
+//! A table of named things that a client makes, bounded in number and size. What does not fit is given back, and so is what has
+//! a name that is no ASCII: the server may take two of those for one, by the encodings of both sides.
 
 use std::collections::HashMap;
 
@@ -17,13 +17,19 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    pub(super) fn insert(&mut self, name: String, value: T, bytes: usize) {
-        self.remove(&name);
+    /// Puts something in, in the place of what had that name.
+    ///
+    /// # Errors
+    /// The name and the value, where they are not kept.
+    pub(super) fn insert(&mut self, name: String, value: T, bytes: usize) -> Result<(), (String, T)> {
+        let _replaced = self.remove(&name);
         let bytes = bytes.saturating_add(name.len()).saturating_add(ENTRY);
-        if self.bytes.saturating_add(bytes) <= BYTES_MAX {
-            self.bytes = self.bytes.saturating_add(bytes);
-            self.entries.insert(name, (value, bytes));
+        if self.bytes.saturating_add(bytes) > BYTES_MAX || !name.is_ascii() {
+            return Err((name, value));
         }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.entries.insert(name, (value, bytes));
+        Ok(())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&T> {
@@ -34,10 +40,15 @@ impl<T> Table<T> {
         self.entries.get_mut(name).map(|(value, _)| value)
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        if let Some((_, bytes)) = self.entries.remove(name) {
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
+    pub(super) fn remove(&mut self, name: &str) -> Option<T> {
+        let (value, bytes) = self.entries.remove(name)?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(value)
+    }
+
+    /// Takes everything out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (String, T)> + use<T> {
+        std::mem::take(self).entries.into_iter().map(|(name, (value, _))| (name, value))
     }
 
     pub(super) fn clear(&mut self) {
@@ -58,14 +69,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forgets_what_does_not_fit_and_takes_more_when_there_is_room_again() {
+    fn gives_back_what_does_not_fit_and_takes_more_when_there_is_room_again() {
         let mut table = Table::default();
         for number in 0..200 {
-            table.insert(number.to_string(), number, 64 << 10);
+            let kept = table.insert(number.to_string(), number, 64 << 10);
+            assert!(kept.is_ok() || kept == Err((number.to_string(), number)) && number > 100);
         }
         assert!(table.bytes <= BYTES_MAX && table.get("0") == Some(&0) && table.get("199").is_none());
-        table.remove("0");
-        table.insert("new".into(), 7, 64 << 10);
+        assert_eq!(table.remove("0"), Some(0));
+        assert_eq!(table.insert("é".into(), 7, 1), Err(("é".to_owned(), 7)));
+        assert_eq!(table.insert("new".into(), 7, 64 << 10), Ok(()));
         assert_eq!(table.get("new"), Some(&7));
         table.clear();
         assert_eq!((table.bytes, table.entries.len()), (0, 0));

@@ -244,6 +244,109 @@ fn copied_data_is_counted_and_a_sync_in_it_is_passed_over() {
 }
 
 #[test]
+fn nothing_is_hidden_behind_copied_data_that_a_server_does_not_take() {
+    let copy = || [parse("", "COPY t FROM STDIN"), bind("", "", &[]), execute("")].concat();
+    let one = |sql: &str| [parse("", sql), bind("", "", &[]), execute(""), sync()].concat();
+    let (bad, taking) = (message(b'd', b"bad\tdata\n"), message(b'G', b"\0\0\0"));
+    let answered = |tag: &str| [bare(b"12"), done(tag), ready(b'I')].concat();
+    for ahead in [false, true] {
+        let mut session = Session::new();
+        let behind = [bad.clone(), sync(), query("A"), one("B")].concat();
+        if ahead {
+            session.client(&[copy(), behind].concat()).server(&bare(b"12")).server(&taking);
+        } else {
+            session.client(&copy()).server(&bare(b"12")).server(&taking).client(&behind);
+        }
+        // The server fails before it comes to the Sync, which it answers then.
+        session.server(&failure("22P04")).server(&ready(b'I')).server(&done("A")).server(&ready(b'I'));
+        session.server(&answered("B"));
+        assert_eq!(session.told(), ["COPY t FROM STDIN → 22P04 0", "A → A 0", "B → B 0"], "{ahead}");
+        // It passes over the first Sync and fails then, as with libpq; or before both.
+        for readies in [1, 2] {
+            session.client(&[copy(), sync()].concat()).server(&bare(b"12")).server(&taking).client(&bad);
+            session.server(&failure("22P04")).client(&[bare(b"c"), sync()].concat());
+            session.server(&ready(b'I').repeat(readies)).client(&[query("C"), one("D")].concat());
+            session.server(&done("C")).server(&ready(b'I')).server(&answered("D"));
+            assert_eq!(session.told(), ["COPY t FROM STDIN → 22P04 0", "C → C 0", "D → D 0"], "{readies}");
+        }
+        assert!(session.observer.pending.is_empty() && session.observer.ready_due == 0);
+    }
+}
+
+#[test]
+fn names_are_told_apart_as_the_server_does() {
+    let name = |end: &str| "n".repeat(63) + end;
+    let mut session = Session::new();
+    session.client(&[parse(&name("x"), "A"), message(b'C', format!("S{}\0", name("y")).as_bytes())].concat());
+    session.client(&[parse(&name("y"), "B"), bind("p", &name("x"), &[]), execute("p"), sync()].concat());
+    session.server(&bare(b"1312")).server(&done("B")).server(&ready(b'I'));
+    assert_eq!(session.told(), ["A →  0 unfinished", "B → B 0"], "to the server, both names are one");
+    // By the encodings of both sides, what is two here can be one there, and the other way round.
+    session.client(&[parse("é", "C"), bind("", "é", &[]), execute(""), sync()].concat());
+    session.server(&bare(b"12")).server(&done("C")).server(&ready(b'I'));
+    assert_eq!(session.told(), ["C →  0 unfinished", " → C 0"]);
+}
+
+#[test]
+fn what_is_prepared_is_written_down_whatever_runs_it() {
+    let mut session = Session::new();
+    session.client(&[parse("s", "A"), sync()].concat()).server(&bare(b"1")).server(&ready(b'I'));
+    session.client(&query("EXECUTE s")).server(&done("SELECT 1")).server(&ready(b'I'));
+    assert_eq!(session.told(), ["EXECUTE s → SELECT 1 0"]);
+    session.client(&[message(b'C', b"S\0"), message(b'C', b"Ss\0"), sync()].concat());
+    session.server(&bare(b"33")).server(&ready(b'I'));
+    assert_eq!(session.told(), ["A →  0 unfinished"]);
+    // A name that SQL gives to something else.
+    session.client(&[parse("s", "B"), bind("p", "s", &[]), execute("p"), sync()].concat());
+    session.server(&bare(b"12")).server(&done("B")).server(&ready(b'T'));
+    session.client(&query("DEALLOCATE s; PREPARE s AS SELECT 1; CLOSE p; DECLARE p CURSOR FOR SELECT 2"));
+    for tag in ["DEALLOCATE", "PREPARE", "CLOSE CURSOR", "DECLARE CURSOR"] {
+        session.server(&done(tag));
+    }
+    session.server(&ready(b'T'));
+    session.client(&[bind("", "s", &[]), execute(""), execute("p"), sync()].concat());
+    session.server(&bare(b"2")).server(&done("SELECT 1")).server(&done("SELECT 2")).server(&ready(b'T'));
+    let told = session.told();
+    assert_eq!(told[0], "B → B 0");
+    assert_eq!(told[5..], ["PREPARE s AS SELECT 1 → SELECT 1 0", "DECLARE p CURSOR FOR SELECT 2 → SELECT 2 0"]);
+    // Some name or other.
+    session.client(&[parse("t", "C"), query("PREPARE U&\"t\" AS SELECT 3"), bind("", "t", &[]), execute("")].concat());
+    session.client(&sync()).server(&bare(b"1")).server(&done("PREPARE")).server(&ready(b'T')).server(&bare(b"2"));
+    session.server(&done("SELECT 3")).server(&ready(b'T'));
+    let told = session.told();
+    assert_eq!(told, ["C →  0 unfinished", "PREPARE U&\"t\" AS SELECT 3 → PREPARE 0", " → SELECT 3 0"]);
+}
+
+#[test]
+fn what_does_not_fit_the_tables_is_written_down_at_once() {
+    let mut session = Session::new();
+    let filler = "x".repeat(16_000);
+    for number in 0..600 {
+        session.client(&parse(&format!("s{number}"), &filler)).server(&bare(b"1"));
+    }
+    session.events.clear();
+    session.client(&[parse("t", "A"), bind("", "t", &["1"]), execute(""), sync()].concat());
+    session.server(&bare(b"12")).server(&done("A")).server(&ready(b'T'));
+    assert_eq!(session.told(), ["A →  0 unfinished", " → A 0"]);
+    // Portals keep their statements' texts alive.
+    for number in 0..600 {
+        session.client(&bind(&format!("p{number}"), "s1", &["7"])).server(&bare(b"2"));
+    }
+    let told = session.statements();
+    assert!((50..200).contains(&told.len()), "{}", told.len());
+    assert!(told.iter().all(|one| one.by == RunBy::Bind && one.parameters.len() == 1 && !one.sql.text.is_empty()));
+}
+
+#[test]
+fn a_text_that_settings_could_have_cut_elsewhere_is_recorded_whole() {
+    for text in ["SELECT '\\'; SELECT 2; -- ', secret FROM t", "SELECT 'é'; SELECT 2"] {
+        let mut session = Session::new();
+        session.client(&query(text)).server(&done("SELECT 1")).server(&done("SELECT 2")).server(&ready(b'I'));
+        assert!(session.statements().iter().all(|one| one.sql.text == text), "{text}");
+    }
+}
+
+#[test]
 fn what_comes_in_between_belongs_to_no_statement() {
     let mut session = Session::new();
     let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mhello\0\0");
@@ -290,9 +393,15 @@ fn hidden_values_and_passwords_are_not_recorded() {
 fn answers_that_fit_nothing_are_a_gap_that_ends() {
     let mut session = Session::new();
     session.client(&[parse("", "A"), query("B"), sync()].concat()).server(&done("A"));
-    assert!(matches!(session.events.as_slice(), [Event::Gap { .. }]));
-    session.events.clear();
-    session.server(&done("B")).server(&ready(b'I')).server(&ready(b'I'));
+    assert!(matches!(session.events.remove(0), Event::Gap { .. }));
+    assert_eq!(session.told(), ["B →  0 unfinished", "A →  0 unfinished"]);
+    // What is sent meanwhile is written down all the same.
+    session.client(&[query("D"), parse("s", "E"), bind("", "s", &["1"]), execute(""), sync()].concat());
+    session.server(&done("B")).server(&ready(b'I')).server(&ready(b'I')).server(&ready(b'I')).server(&ready(b'I'));
+    let statements = session.statements();
+    let seen: Vec<_> = statements.iter().map(|one| (one.sql.text.as_str(), one.by, one.parameters.len())).collect();
+    assert_eq!(seen, [("D", RunBy::Query, 0), ("E", RunBy::Parse, 0), ("", RunBy::Execute, 1)]);
+    assert!(statements.iter().all(|one| one.unfinished));
     session.client(&query("C")).server(&done("C")).server(&ready(b'I'));
     assert_eq!(session.told(), ["C → C 0"]);
 }
