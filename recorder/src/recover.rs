@@ -201,6 +201,6 @@ fn piece(scan: &mut Scan, id: StreamId, session: SessionId) -> Option<Piece> {
         link: found.linked.link,
         last_us: header.last_us,
         end: found.end,
-        content: header.offset + u64::from(header.length),
+        content: header.offset.saturating_add(u64::from(header.length)),
     })
 }
