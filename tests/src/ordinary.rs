@@ -1,6 +1,6 @@
 //! A caller's side for an ordinary user: no root, no WireGuard on the machine, `sallyport shell` and `sallyport proxy`.
 
-use e2e::{Finished, Namespace, PERSON, World, run};
+use e2e::{Finished, Namespace, PERSON, World, run, wait_until};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -104,6 +104,9 @@ fn proxy_needs_no_namespace_and_shell_says_what_it_lacks() {
     let together = ["-c", "for n in 1 2 3 4; do \"$@\" & done; wait", "sh", "ssh"];
     let many = [&together[..], &options[..], &["web1", "head -c 2000000 /dev/zero"]].concat();
     assert_eq!(person.run_confined("sh", &many).ok().len(), 8_000_000);
+    let upwards = ["-c", "head -c 5000000 /dev/zero | \"$@\"", "sh", "ssh"];
+    let upload = [&upwards[..], &options[..], &["web1", "wc -c"]].concat();
+    assert_eq!(person.run_confined("sh", &upload).ok().trim(), "5000000");
     let nowhere = person.run_confined(&binary, &["proxy", "nowhere:22"]).failed();
     assert!(nowhere.contains("the tailnet has no nowhere"), "{nowhere}");
     let closed = person.run_confined(&binary, &["proxy", "web1:23"]).failed();
@@ -115,4 +118,13 @@ fn proxy_needs_no_namespace_and_shell_says_what_it_lacks() {
         "{}",
         shell.stderr
     );
+    // The tunnel of somebody who is not confined serves whoever is: it has a namespace, which they could not enter.
+    let place = person.home.join(".cache/sallyport");
+    let tunnels = || {
+        let places = std::fs::read_dir(&place).unwrap().flatten();
+        places.filter(|one| one.path().join("socket").exists()).count()
+    };
+    wait_until("the tunnel without a namespace has left", || tunnels() == 0);
+    assert_eq!(person.sallyport(&["shell", "--", "true"]).code, 0);
+    assert_eq!(ssh("web1", "id -un").ok(), "ubuntu\n");
 }

@@ -1,4 +1,4 @@
-//! The device's own commands: `shell` and `proxy`. Both join the device's tunnel and, where it has one, move into its namespace.
+//! The device's own commands: `shell` and `proxy`. Both join the device's tunnel; `shell` moves into its namespace.
 //!
 //! A process moves into a user namespace only while it has a single thread, so both run before there is a runtime.
 

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
 use super::BadInput;
 use super::caller::join;
@@ -22,46 +21,21 @@ pub(super) struct Args {
     to: String,
 }
 
-/// Carries bytes until the far side has said everything. Call it while the process has a single thread.
+/// Carries bytes until the far side has said everything.
 ///
 /// # Errors
 /// When there is no tunnel, the name is not known, or nobody answers.
 pub(super) fn run(args: &Args, file: Option<PathBuf>) -> anyhow::Result<()> {
     let (host, port) =
         split(&args.to).ok_or_else(|| BadInput(format!("{}: expected HOST:PORT, as web1:22", args.to)))?;
-    let tunnel = join(file)?;
-    if !tunnel.has_namespace() {
-        let connection = tunnel.connect(host, port)?;
-        return carry(&connection.stream).context("the connection broke");
-    }
-    tunnel.enter()?;
-    let addresses = (host, port).to_socket_addrs().with_context(|| format!("the tailnet has no {host}"))?;
-    let stream = connect(addresses).with_context(|| format!("{host}, port {port}, does not answer"))?;
-    carry(&stream).context("the connection broke")
+    let connection = join(file)?.connect(host, port)?;
+    carry(connection.stream()).context("the connection broke")
 }
 
 fn split(to: &str) -> Option<(&str, u16)> {
     let (host, port) = to.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
-}
-
-/// The first of the name's addresses that answers.
-fn connect(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Socket> {
-    let mut failed = io::Error::other("its name has no address");
-    for address in addresses {
-        let attempt = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
-            socket.connect_timeout(&address.into(), PATIENCE)?;
-            socket.set_tcp_nodelay(true)?;
-            Ok(socket)
-        };
-        match attempt() {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
 }
 
 /// Each direction ends by itself, and tells the other side; the far side's end is the end of all.
@@ -90,12 +64,9 @@ fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     }
 }
 
-/// How long an address may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 const ENDINGS: &str = "\
 For ssh: `ssh -o ProxyCommand='sallyport proxy %h:%p' web1`, or the same as a line in ~/.ssh/config.
-It needs no right to make a namespace: where that is denied, TCP runs in this program.
+It works where namespaces are denied, too: TCP then runs in this program.
 The device's file is --config, $SALLYPORT_DEVICE or ~/.config/sallyport/device.conf.";
 
 #[cfg(test)]

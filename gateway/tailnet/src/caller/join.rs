@@ -26,16 +26,23 @@ pub struct Membership {
 enum Way {
     /// By the tunnel's namespaces.
     Namespace { network: OwnedFd, user: Option<OwnedFd>, place: Place },
-    /// The tunnel connects for it, as no namespace can be made: that is why.
-    Reach(String),
+    /// By what the tunnel connects for it alone: no namespace can be made, and that is why.
+    Outside(String),
 }
 
-/// A connection that the tunnel carries. The tunnel stays while this is held.
+/// A connection that the tunnel has made. The tunnel stays while this is held.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its bytes.
-    pub stream: Socket,
+    stream: Socket,
     _socket: OwnedFd,
+}
+
+impl Connection {
+    /// Its bytes.
+    #[must_use]
+    pub fn stream(&self) -> &Socket {
+        &self.stream
+    }
 }
 
 /// Joins the tunnel of this device's file; the first to do so starts it. Blocks for at most some ten seconds.
@@ -80,7 +87,7 @@ fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError>
             let way = Way::Namespace { network, user: descriptors.next(), place: place.clone() };
             Ok(Some(Membership { socket: socket.into(), way }))
         }
-        (Welcome::Reach { why }, _) => Ok(Some(Membership { socket: socket.into(), way: Way::Reach(why) })),
+        (Welcome::JoinedOutside { why }, _) => Ok(Some(Membership { socket: socket.into(), way: Way::Outside(why) })),
         (Welcome::Outdated, _) => Ok(None),
         (Welcome::NoHandshake { endpoint }, _) => Err(CallerError::NoHandshake { endpoint }),
         (Welcome::Failed(reason), _) => Err(CallerError::Tunnel(reason)),
@@ -89,16 +96,10 @@ fn attempt(text: &str, place: &Place) -> Result<Option<Membership>, CallerError>
 }
 
 impl Membership {
-    /// Whether there is a namespace to enter; where there is none, [`Membership::connect`].
-    #[must_use]
-    pub fn has_namespace(&self) -> bool {
-        matches!(self.way, Way::Namespace { .. })
-    }
-
-    /// Has the tunnel connect to a name or address inside the tailnet. Blocks until that is done.
+    /// Has the tunnel connect to a name or address inside the tailnet, and stays outside. Blocks until that is done.
     ///
     /// # Errors
-    /// When nobody answers there, or the tunnel has a namespace: then this process is to enter it and connect by itself.
+    /// When the tailnet has no such name, or nobody answers there.
     pub fn connect(self, host: &str, port: u16) -> Result<Connection, CallerError> {
         let lost = |error: io::Error| CallerError::Tunnel(format!("it does not answer: {error}"));
         let socket = Socket::from(self.socket);
@@ -125,7 +126,7 @@ impl Membership {
     pub fn enter(self) -> Result<(), CallerError> {
         let (network, user, place) = match self.way {
             Way::Namespace { network, user, place } => (network, user, place),
-            Way::Reach(why) => return Err(CallerError::NoNamespace(why)),
+            Way::Outside(why) => return Err(CallerError::NoNamespace(why)),
         };
         inside::enter(&network, user.as_ref(), &place)?;
         inside::keep_open(self.socket)

@@ -10,8 +10,8 @@
 //!       └─ enters them, lays resolv.conf over /etc's, and becomes the command
 //! ```
 //!
-//! Where no namespace may be made, nobody can enter: there the tunnel holds a TCP stack of its own, connects for whoever
-//! asks over the socket ([`Membership::connect`]), and hands the connection back as a descriptor.
+//! Whoever only wants a connection ([`Membership::connect`], `sallyport proxy`) asks the tunnel for it and stays outside. So
+//! that works where no namespace may be made as well: there the tunnel holds a TCP stack of its own, and nobody can enter.
 //!
 //! Inside, a person is still who they are: the user namespace maps their own numbers to themselves, and files, agents
 //! and variables are those of the outside. Set-user-id programs such as `sudo` do not work inside.
@@ -72,7 +72,7 @@ pub enum CallerError {
     },
     /// There is a tunnel, and nothing to enter.
     #[error(
-        "a command can be put into the tailnet only in a namespace of its own: {0}; without one, \
+        "a command can be put into the tailnet only by a namespace, and this device's tunnel has none: {0}; without one, \
          `sallyport proxy HOST:PORT` works, also as ssh's ProxyCommand: `ssh -o ProxyCommand='sallyport proxy %h:%p' HOST`"
     )]
     NoNamespace(String),

@@ -1,5 +1,4 @@
-//! Names inside the tailnet, asked for over TCP (RFC 7766) through the stack in this process: the resolver of the system
-//! cannot see into it.
+//! Names inside the tailnet, asked for over TCP (RFC 7766): the resolver of the system cannot see into it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -3,27 +3,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::reach::Reach;
+use super::reach::{InProcess, Reach, Way};
 use super::{CallerError, DeviceFile, HANDSHAKE};
 use crate::engine::{Core, Device, Engine, Link, PeerConfig, WireSocket};
 use crate::flow::FlowSink;
-use crate::netns::{CallerSetup, Control, DEVICE_MAC, DeviceKind, PrivateNamespace, Setup};
+use crate::netns::{CallerSetup, DEVICE_MAC, DeviceKind, PrivateNamespace, Setup};
 
 /// A running tunnel. It stops when dropped.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     engine: Engine,
-    way: Way,
+    reach: Reach,
     endpoint: String,
-}
-
-/// How its users come into the tailnet.
-#[derive(Debug)]
-pub(super) enum Way {
-    /// They move into the namespace.
-    Namespace(Control),
-    /// The tunnel connects for them, for no namespace may be made here.
-    Reach(Reach),
 }
 
 impl Tunnel {
@@ -47,7 +38,7 @@ impl Tunnel {
             keepalive: file.keepalive.or(Some(KEEPALIVE)),
         })?;
         let engine = Engine::start(core, socket, device);
-        Ok(Self { engine, way, endpoint: file.endpoint.clone() })
+        Ok(Self { engine, reach: Reach::new(file, way), endpoint: file.endpoint.clone() })
     }
 
     /// Waits until the gateway has answered a handshake that still holds.
@@ -63,9 +54,9 @@ impl Tunnel {
         Err(CallerError::NoHandshake { endpoint: self.endpoint.clone() })
     }
 
-    /// How its users come into the tailnet.
-    pub(super) fn way(&self) -> &Way {
-        &self.way
+    /// The way into the tailnet.
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 }
 
@@ -81,8 +72,8 @@ fn open(file: &DeviceFile) -> std::io::Result<(Device, Way)> {
         Ok(namespace) => namespace,
         Err(error) => {
             tracing::info!("{error}, so TCP runs in this process");
-            let reach = Reach::new(file, error.to_string());
-            return Ok((Device::Stack(reach.stack()), Way::Reach(reach)));
+            let inside = InProcess::new(file, error.to_string());
+            return Ok((Device::Stack(inside.stack()), Way::Stack(inside)));
         }
     };
     for note in &namespace.notes {

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::inside;
 use super::place::Place;
-use super::reach::{Reach, lend};
-use super::tunnel::{Tunnel, Way};
+use super::reach::{Lent, Reach, Way};
+use super::tunnel::Tunnel;
 use super::{CallerError, DeviceFile};
 use crate::netns::wire;
 
@@ -40,8 +40,8 @@ pub(super) struct Hello {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Welcome {
     Joined,
-    /// There are no namespaces, and this is why: calls are made on the same socket.
-    Reach {
+    /// The same without namespaces, and why there are none.
+    JoinedOutside {
         why: String,
     },
     /// The file has changed since, and nobody needs the old tunnel: try again in a moment, it is leaving.
@@ -52,7 +52,7 @@ pub(super) enum Welcome {
     Failed(String),
 }
 
-/// What a user asks of a tunnel without namespaces.
+/// What a member may ask for: a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Call {
     pub(super) host: String,
@@ -197,12 +197,9 @@ async fn welcome(held: &Held, socket: Socket) -> io::Result<Duration> {
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     wire::send(socket.get_ref().as_fd(), &answer, &numbers)?;
     drop(descriptors);
-    if matches!(answer, Welcome::Joined | Welcome::Reach { .. }) {
+    if matches!(answer, Welcome::Joined | Welcome::JoinedOutside { .. }) {
         held.members.fetch_add(1, Ordering::Relaxed);
-        let left = match held.tunnel.way() {
-            Way::Namespace(_) => outlast(&socket, process).await,
-            Way::Reach(reach) => call(&socket, reach).await,
-        };
+        let left = attend(&socket, process, held.tunnel.reach()).await;
         held.members.fetch_sub(1, Ordering::Relaxed);
         left?;
     }
@@ -213,12 +210,12 @@ async fn welcome(held: &Held, socket: Socket) -> io::Result<Duration> {
 async fn admit(tunnel: &Tunnel) -> (Welcome, Vec<OwnedFd>) {
     let admitted = async {
         tunnel.ready().await?;
-        Ok::<_, CallerError>(match tunnel.way() {
+        Ok::<_, CallerError>(match tunnel.reach().way() {
             Way::Namespace(control) => {
                 let found = control.namespaces().await?;
                 (Welcome::Joined, std::iter::once(found.network).chain(found.user).collect())
             }
-            Way::Reach(reach) => (Welcome::Reach { why: reach.why.clone() }, Vec::new()),
+            Way::Stack(inside) => (Welcome::JoinedOutside { why: inside.why.clone() }, Vec::new()),
         })
     };
     match admitted.await {
@@ -229,34 +226,26 @@ async fn admit(tunnel: &Tunnel) -> (Welcome, Vec<OwnedFd>) {
 }
 
 /// Makes the connections that a member asks for, one at a time, and carries them until it has gone.
-async fn call(socket: &AsyncFd<Socket>, reach: &Reach) -> io::Result<()> {
+async fn attend(socket: &AsyncFd<Socket>, process: Option<OwnedFd>, reach: &Reach) -> io::Result<()> {
     let mut carrying = JoinSet::new();
     while let Some(Call { host, port }) = receive::<Call>(socket).await? {
-        let lent = match reach.connect(&host, port).await {
-            Ok(stream) => lend(stream).map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
-        match lent {
-            Ok((theirs, carried)) => {
-                carrying.spawn(carried);
-                wire::send(socket.get_ref().as_fd(), &Answer::Connected, &[theirs.as_raw_fd()])?;
+        match reach.connect(&host, port).await {
+            Ok(Lent { end, carrying: carried }) => {
+                if let Some(carried) = carried {
+                    carrying.spawn(carried);
+                }
+                wire::send(socket.get_ref().as_fd(), &Answer::Connected, &[end.as_raw_fd()])?;
             }
             Err(reason) => wire::send(socket.get_ref().as_fd(), &Answer::Failed(reason), &[])?,
         }
     }
-    // What it wrote last is on its way still.
-    let rest = async { while carrying.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(LAST_BYTES, rest).await;
-    Ok(())
-}
-
-/// Waits until a member has gone.
-async fn outlast(socket: &AsyncFd<Socket>, process: Option<OwnedFd>) -> io::Result<()> {
-    while receive::<Hello>(socket).await?.is_some() {}
     // Programs like sudo close what they do not know, so the process itself counts too.
     if let Some(process) = process {
         let _ = watch(process)?.readable().await?;
     }
+    // What it wrote last is on its way still.
+    let rest = async { while carrying.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_BYTES, rest).await;
     Ok(())
 }
 
