@@ -282,6 +282,7 @@ async fn carry(
                     Err(stopped) => break Over::Stopped(Side::Client, stopped),
                 },
                 stopped = &mut down => break match stopped {
+                    Ok(()) if watch.is_cut() => Over::Cut,
                     Ok(()) => Over::ServerDone,
                     Err(stopped) => Over::Stopped(Side::Server, stopped),
                 },
@@ -325,6 +326,8 @@ enum Over {
     Stopped(Side, Stopped),
     /// The gateway wants it to.
     Ended(Ending),
+    /// The client was told in the stream why it ends.
+    Cut,
 }
 
 impl Over {
@@ -349,7 +352,7 @@ fn over(over: Over, watch: &Watch, session: &Session) -> (Option<wire::ErrorResp
         Over::ServerDone if watch.is_over() => return (None, Ok(())),
         Over::ServerDone => Failure::target(name, Stage::Protocol, "the server closed the connection unexpectedly"),
         // A client that is gone is an ordinary ending.
-        Over::ClientGone | Over::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
+        Over::ClientGone | Over::Cut | Over::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
         Over::Stopped(Side::Server, Stopped::Reading(error)) if watch.is_over() => {
             debug!(%error, "a server broke off after it had said so");
             return (None, Ok(()));

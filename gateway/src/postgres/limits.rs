@@ -61,6 +61,13 @@ impl Limits {
                 self.passed = self.exceeded();
                 if self.passed.is_some() { Bound::Exceeded } else { Bound::Within }
             }
+            // A large object comes piece by piece, each in one message.
+            backend::FUNCTION_RESULT => match self.bytes_most {
+                Some(most) if u64::from(frame.length) > most => {
+                    Bound::Stopped(self.error(Severity::Error, &format!("{most} bytes")))
+                }
+                _ => Bound::Within,
+            },
             backend::COMMAND_COMPLETE | backend::SUSPENDED => match self.passed.take() {
                 Some(what) => Bound::TooLate(self.error(Severity::Fatal, &what)),
                 None => {
@@ -99,5 +106,20 @@ impl Limits {
             hint: Some("Ask for less, for example with LIMIT.".to_owned()),
         };
         error.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_function_brings_back_counts_as_well() {
+        let rules = "grants[0]".to_owned();
+        let mut limits = Limits { rows_most: None, bytes_most: Some(1_000), rules, rows: 0, bytes: 0, passed: None };
+        let mut count = |length| limits.count(Frame { tag: backend::FUNCTION_RESULT, length, head: &[] });
+        assert_eq!(count(1_000), Bound::Within);
+        assert!(matches!(count(1_001), Bound::Stopped(_)));
+        assert_eq!(count(1_000), Bound::Within);
     }
 }

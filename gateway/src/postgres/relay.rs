@@ -49,6 +49,9 @@ pub(super) trait Watcher {
 
     /// Waits while so much is unanswered that no more should be read.
     fn room(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether nothing more is to be carried.
+    fn is_done(&self) -> bool;
 }
 
 /// What becomes of a frame.
@@ -102,7 +105,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         Self { reader, writer, inbox, rest: 0, passing: true, between: true, appetite: APPETITE_LEAST }
     }
 
-    /// Carries frames until the side that is read has no more.
+    /// Carries frames until the side that is read has no more, or its watcher wants no more.
     ///
     /// # Errors
     /// What stopped it before.
@@ -114,6 +117,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
                 session.record(event).await.map_err(Stopped::Recording)?;
             }
             self.write(&mut batch).await.map_err(Stopped::Writing)?;
+            if watcher.is_done() {
+                return Ok(());
+            }
             watcher.room().await;
             if self.fill().await.map_err(Stopped::Reading)? == 0 {
                 return Ok(());
@@ -267,6 +273,10 @@ mod tests {
         }
 
         async fn room(&self) {}
+
+        fn is_done(&self) -> bool {
+            false
+        }
     }
 
     proptest! {

@@ -79,6 +79,11 @@ impl Watch {
         self.shared.lock().over
     }
 
+    /// Whether the session was ended here.
+    pub(super) fn is_cut(&self) -> bool {
+        self.shared.lock().cut
+    }
+
     /// Whether the server has something to answer yet.
     pub(super) fn is_waiting(&self) -> bool {
         self.shared.lock().observer.is_waiting()
@@ -132,6 +137,10 @@ impl Watcher for OfClient<'_> {
             self.watch.answered.notified().await;
         }
     }
+
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 impl Watcher for OfServer<'_> {
@@ -172,6 +181,11 @@ impl Watcher for OfServer<'_> {
     fn sees_more(&mut self, _: &[u8]) {}
 
     async fn room(&self) {}
+
+    /// The last words have been said to the client: it may not stay, whether or not it goes by itself.
+    fn is_done(&self) -> bool {
+        self.watch.is_cut()
+    }
 }
 
 impl Shared {

@@ -59,6 +59,8 @@ pub mod backend {
     pub const EMPTY_QUERY: u8 = b'I';
     /// ErrorResponse.
     pub const ERROR: u8 = b'E';
+    /// FunctionCallResponse.
+    pub const FUNCTION_RESULT: u8 = b'V';
     /// NegotiateProtocolVersion.
     pub const NEGOTIATE: u8 = b'v';
     /// NoticeResponse.

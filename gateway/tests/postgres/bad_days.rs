@@ -59,6 +59,23 @@ async fn garbage_and_half_a_start_reach_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_in_the_clear_is_not_taken_for_something_inside_tls() {
+    let stand = Stand::new().await;
+    let mut client = stand.connect().await;
+    let startup = b"\0\x03\0\0user\0analyst\0database\0postgres\0\0";
+    let length = u32::try_from(4 + startup.len()).unwrap().to_be_bytes();
+    let early = [sallyport::postgres::wire::tls_request(), [&length[..], startup].concat()].concat();
+    client.write_all(&early).await.unwrap();
+    let mut said = Vec::new();
+    let reading = client.read_to_end(&mut said);
+    // An alert, and the end: or the end alone, where the rest was not read.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(60), reading).await.expect("it goes on");
+    assert_eq!(said.first(), Some(&b'S'));
+    assert!(!said.windows(4).any(|part| part == b"utf8" || part == b"UTF8"), "{}", said.escape_ascii());
+    assert_eq!(stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'analyst'"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_an_operator_ends_hears_why() {
     let stand = Stand::new().await;
     let sleeper = tokio::spawn(failed(stand.psql(&stand.url("analyst", ""), &["SELECT pg_sleep(600)"])));

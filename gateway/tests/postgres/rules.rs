@@ -107,6 +107,20 @@ async fn a_result_that_is_too_large_is_stopped_and_the_session_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_not_read_only_any_more_ends_whether_its_client_leaves_or_not() {
+    let stand = stand().await;
+    let undo = "SELECT set_config('default_transaction_read_only', 'off', false)";
+    stand.cluster.sql(&format!("CREATE FUNCTION undo() RETURNS text LANGUAGE sql AS $$ {undo} $$"));
+    stand.cluster.sql("CREATE VIEW undoing AS SELECT undo(); GRANT ALL ON undoing TO PUBLIC");
+    let mut client = session(&stand, "reader").await;
+    client.write_all(&query("SELECT * FROM undoing")).await.unwrap();
+    let mut said = Vec::new();
+    let reading = client.read_to_end(&mut said);
+    tokio::time::timeout(std::time::Duration::from_secs(60), reading).await.expect("it does not end").unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("this session may only read"), "{}", said.escape_ascii());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_hidden_behind_an_endless_name() {
     let stand = stand().await;
     stand.cluster.sql("CREATE FUNCTION unknown_one() RETURNS int LANGUAGE sql AS 'SELECT 1'");

@@ -7,7 +7,7 @@
 //!
 //! One long file, because each half means nothing without the other: what the tree needs, and what the tokens contradict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
@@ -142,11 +142,12 @@ impl Found {
             },
             _ => true,
         });
+        let called: HashSet<&str> = self.functions.iter().map(|(_, name)| name.as_str()).collect();
         verbs
             && candidates(tokens).all(|(schema, name)| {
                 self.names.contains(name)
                     || functions::class(schema, name) == functions::Class::Harmless
-                    || self.functions.iter().any(|(_, found)| found == name)
+                    || called.contains(name)
                     || schema.is_none_or(|schema| schema == "pg_catalog")
                         && name == "set_config"
                         && !self.settings.is_empty()

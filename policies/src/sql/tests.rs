@@ -437,6 +437,7 @@ fn hard_texts_take_neither_the_stack_nor_long() {
         format!("SELECT {}", "CASE WHEN 1 THEN ".repeat(22)),
         format!("SELECT * FROM t{}", " JOIN t ON true".repeat(400)),
         format!("INSERT INTO t VALUES {} (1)", "(1, 'x', now()), ".repeat(9_000)),
+        format!("SELECT {} 1", (0..24_000).map(|n| format!("a{n:08}(), ")).collect::<String>()),
     ];
     // What a worker's thread of the gateway has.
     let judged = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {

@@ -66,7 +66,7 @@ impl Observer {
                 true
             }
             (COPY_OUT | COPY_DONE, Some(Expect::Query(_) | Expect::Execute(_))) => true,
-            (FUNCTION_RESULT, Some(Expect::Call(_))) => self.called(at, u64::from(frame.length), out),
+            (backend::FUNCTION_RESULT, Some(Expect::Call(_))) => self.called(at, u64::from(frame.length), out),
             // Of a later protocol: nobody knows what it is about.
             (unknown, _) => !ANSWERS.contains(&unknown),
         };
@@ -254,7 +254,6 @@ const COPY_IN: u8 = b'G';
 const COPY_OUT: u8 = b'H';
 const COPY_BOTH: u8 = b'W';
 const COPY_DONE: u8 = b'c';
-const FUNCTION_RESULT: u8 = b'V';
 
 /// Answers that have to be about something that was asked.
 const ANSWERS: [u8; 18] = [
@@ -273,7 +272,7 @@ const ANSWERS: [u8; 18] = [
     COPY_OUT,
     COPY_BOTH,
     COPY_DONE,
-    FUNCTION_RESULT,
+    backend::FUNCTION_RESULT,
     backend::ERROR,
     backend::READY,
 ];

@@ -150,3 +150,36 @@ const MD5: u32 = 5;
 const SASL: u32 = 10;
 const SASL_CONTINUE: u32 = 11;
 const SASL_FINAL: u32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secret;
+
+    /// What the gateway says to a server that wants so many iterations.
+    fn asked(iterations: u32) -> Result<Option<Vec<u8>>, String> {
+        let credential = PostgresCredential::Password(Secret::random());
+        let mut login = Login::new("analyst", &credential, None, TlsMode::Disable);
+        let first = login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap().unwrap();
+        let nonce = String::from_utf8_lossy(&first).rsplit_once("r=").unwrap().1.to_owned();
+        login.answer(&[&b"\0\0\0\x0b"[..], format!("r={nonce}x,s=c2FsdA==,i={iterations}").as_bytes()].concat())
+    }
+
+    #[test]
+    fn a_server_cannot_have_the_gateway_hash_for_hours() {
+        assert!(asked(4_096).is_ok());
+        for iterations in [10_000_000, u32::MAX] {
+            assert!(asked(iterations).unwrap_err().contains("iteration"), "{iterations}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_cuts_the_proof_short_is_not_believed() {
+        let credential = PostgresCredential::Password(Secret::random());
+        for early in [&b"\0\0\0\0"[..], b"\0\0\0\x0cv=abc", b"\0\0\0\x03", b"\0\0\0\x05salt", b"\0\0"] {
+            let mut login = Login::new("analyst", &credential, None, TlsMode::Disable);
+            login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap();
+            assert!(login.answer(early).is_err() && !login.is_in(), "{}", early.escape_ascii());
+        }
+    }
+}
