@@ -73,6 +73,9 @@ fn a_clock_that_is_off_is_told_of_by_what_the_target_accepts() {
     for (moved, level, said) in [
         ("+20s", "warning", "the clock of web1 is more than 5 seconds behind this one"),
         ("-20s", "warning", "the clock of web1 is more than 5 seconds ahead of this one"),
+        // Certificates of sessions are accepted by a clock that is ahead for as long as they hold.
+        ("-90s", "warning", "the clock of web1 is more than 5 seconds ahead of this one"),
+        ("-400s", "problem", "the clock of web1 is more than five minutes ahead of this one"),
         ("+300s", "problem", "the clock of web1 is more than a minute behind this one"),
     ] {
         let doctor = world.sallyport_at(moved, &["doctor", "--json"]).text();

@@ -115,9 +115,9 @@ pub(super) fn is_plain(account: &str) -> bool {
 /// Longest account name, in bytes: Linux allows 32, directories more.
 const MAX_ACCOUNT: usize = 128;
 /// How far a target's clock may be behind, in seconds.
-const SKEW: u64 = 60;
+pub(super) const SKEW: u64 = 60;
 /// How long a user certificate holds, in seconds: it is used at once, and once.
-const LIFETIME: u64 = 5 * 60;
+pub(super) const LIFETIME: u64 = 5 * 60;
 
 #[cfg(test)]
 mod tests {

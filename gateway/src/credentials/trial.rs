@@ -7,7 +7,7 @@ use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{Algorithm, PrivateKey, ssh_key};
 
 use super::Vault;
-use super::login::{Credential, is_plain, key_of, read};
+use super::login::{Credential, LIFETIME, SKEW, is_plain, key_of, read};
 use crate::target::Login;
 
 /// When a certificate holds: from so many seconds from now to so many. A target accepts it only if its own clock lies within,
@@ -21,8 +21,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// As the certificates of sessions, as far as a target that is behind is concerned.
-    pub(crate) const USUAL: Self = Self { from: -60, to: 60 };
+    /// As the certificates of sessions.
+    pub(crate) const USUAL: Self = Self { from: -SKEW.cast_signed(), to: LIFETIME.cast_signed() };
 }
 
 impl Vault {

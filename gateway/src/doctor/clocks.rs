@@ -19,12 +19,16 @@ pub(super) fn by_certificates(name: &str, clock: TheirClock) -> Option<Finding> 
         TheirClock::Untold | TheirClock::Agrees => return None,
         TheirClock::Off(side) => {
             let said = format!("the clock of {name} is more than {CLOSE} seconds {} this one", beside(side));
-            Finding::warning("clock", said, format!("{REMEDY}: from a minute on it refuses the gateway's certificates"))
+            let why = "a minute behind, or five ahead, it refuses the gateway's certificates";
+            Finding::warning("clock", said, format!("{REMEDY}: {why}"))
         }
         TheirClock::Wrong(side) => {
+            let far = match side {
+                Side::Behind => "a minute behind",
+                Side::Ahead => "five minutes ahead of",
+            };
             let said = format!(
-                "the clock of {name} is more than a minute {} this one, so that it refuses the gateway's certificates",
-                beside(side)
+                "the clock of {name} is more than {far} this one, so that it refuses the gateway's certificates"
             );
             Finding::problem("clock", said, REMEDY)
         }
