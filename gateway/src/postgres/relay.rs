@@ -89,6 +89,8 @@ struct Batch {
     events: Vec<Event>,
     /// Bytes of the inbox that are done with.
     taken: usize,
+    /// There is more to look at, once these events are written down.
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             if watcher.is_done() {
                 return Ok(());
             }
+            if batch.full {
+                continue;
+            }
             watcher.room().await;
             if self.fill().await.map_err(Stopped::Reading)? == 0 {
                 return Ok(());
@@ -144,6 +149,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         let mut at = 0;
         watcher.begins();
         loop {
+            batch.full = batch.events.len() >= EVENTS_FULL;
+            if batch.full {
+                break;
+            }
             let left = self.inbox.get(at..).unwrap_or_default();
             if self.rest > 0 {
                 let more = self.rest.min(left.len());
@@ -229,6 +238,9 @@ impl Batch {
     }
 }
 
+/// Events of one look from which on they are written down first: each may hold the text of a statement, and thousands of short
+/// answers come with one read.
+const EVENTS_FULL: usize = 128;
 /// How long a side may take to hear that there is no more.
 const CLOSING: Duration = Duration::from_millis(500);
 /// Reads of a connection that is quiet, in bytes.
@@ -277,6 +289,48 @@ mod tests {
         fn is_done(&self) -> bool {
             false
         }
+    }
+
+    /// Has something to write down of everything.
+    struct Talkative;
+
+    impl Watcher for Talkative {
+        fn begins(&mut self) {}
+
+        fn wants(&self, _: Header) -> usize {
+            0
+        }
+
+        fn sees(&mut self, _: Frame<'_>, _: &[u8], events: &mut Vec<Event>) -> Fate {
+            events.push(Event::DatabaseCancel);
+            Fate::Pass
+        }
+
+        fn sees_more(&mut self, _: &[u8]) {}
+
+        async fn room(&self) {}
+
+        fn is_done(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_written_down_does_not_pile_up() {
+        let frames = message(b'C', b"SET\0").repeat(1_000);
+        let mut direction = Direction::new(&b""[..], Vec::new(), BytesMut::from(frames.as_slice()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut batch, mut looks, mut events) = (Batch::default(), 0, 0);
+        loop {
+            direction.scan(&mut Talkative, &mut batch).unwrap();
+            assert!(batch.events.len() <= EVENTS_FULL);
+            (looks, events) = (looks + 1, events + batch.events.drain(..).count());
+            runtime.block_on(direction.write(&mut batch)).unwrap();
+            if !batch.full {
+                break;
+            }
+        }
+        assert_eq!((looks, events, direction.writer == frames), (8, 1_000, true));
     }
 
     proptest! {

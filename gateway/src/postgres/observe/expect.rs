@@ -131,7 +131,9 @@ impl Query {
     pub(super) fn sql(&self) -> Sql {
         match self.pieces.get(self.over) {
             Some(range) => self.text.piece(range.clone()),
-            None => self.text.sql(),
+            None if self.over == 0 => self.text.sql(),
+            // The first one has the text of all.
+            None => self.text.beginning(),
         }
     }
 }

@@ -57,6 +57,14 @@ impl Text {
         self.sql.clone()
     }
 
+    /// As much of it as tells which text it was.
+    pub(super) fn beginning(&self) -> Sql {
+        let short = cut(&self.sql.text, BEGINNING_MAX);
+        let whole = short.len() == self.sql.text.len();
+        let length = (!whole).then(|| u64::try_from(self.sql.text.len()).unwrap_or(u64::MAX));
+        Sql { text: short.to_owned(), length: self.sql.length.or(length), sha256: self.sql.sha256.clone() }
+    }
+
     /// Its statements, where there are several and all are there to be seen. Not where it depends on the session's settings
     /// (`standard_conforming_strings`, `client_encoding`) how the server cuts them: nothing of the text may get lost by that.
     pub(super) fn pieces(&self) -> Vec<std::ops::Range<usize>> {
@@ -88,6 +96,9 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
     }
     text.get(..end).unwrap_or_default()
 }
+
+/// Bytes of a text that are recorded once more.
+const BEGINNING_MAX: usize = 256;
 
 /// Bytes of a text that are recorded.
 pub(super) const TEXT_MAX: usize = 16 * 1024;

@@ -344,6 +344,14 @@ fn a_text_that_settings_could_have_cut_elsewhere_is_recorded_whole() {
         session.client(&query(text)).server(&done("SELECT 1")).server(&done("SELECT 2")).server(&ready(b'I'));
         assert!(session.statements().iter().all(|one| one.sql.text == text), "{text}");
     }
+    // Once, where it is long.
+    let text = format!("SELECT '{}'; SELECT 2", "é".repeat(1_000));
+    let mut session = Session::new();
+    session.client(&query(&text)).server(&done("SELECT 1")).server(&done("SELECT 2")).server(&ready(b'I'));
+    let [first, second] = session.statements().try_into().unwrap();
+    assert_eq!((&first.sql.text, first.sql.length), (&text, None));
+    assert!(second.sql.text.len() <= 256 && text.starts_with(&second.sql.text));
+    assert_eq!(second.sql.length, Some(text.len() as u64));
 }
 
 #[test]
