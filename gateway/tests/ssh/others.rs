@@ -131,3 +131,80 @@ async fn a_break_reaches_the_target_and_is_answered_as_it_answers() {
     stand.recorded(r#""type":"break","channel":0,"length_ms":1500"#).await;
     stand.recorded(r#""type":"break","channel":1,"length_ms":1500"#).await;
 }
+
+/// Ways to send what no key exchange has room for: each prints that the gateway has hung up, or that it has not.
+const DISORDER: &str = r#"
+import os, socket, struct, sys, time, paramiko
+from paramiko.common import MSG_KEXINIT, cMSG_CHANNEL_WINDOW_ADJUST, cMSG_KEXINIT, cMSG_USERAUTH_REQUEST
+
+PORT = int(sys.argv[1])
+
+def stalled():
+    """A connection with an exchange of keys begun that never ends, and a channel of it."""
+    transport = paramiko.Transport(("127.0.0.1", PORT))
+    transport.start_client(timeout=30)
+    transport.auth_none("root")
+    channel = transport.open_session(timeout=30)
+    transport._handler_table = {**transport._handler_table, MSG_KEXINIT: lambda self, message: None}
+    transport._send_kex_init()
+    return transport, channel
+
+def send(transport, kind, *numbers):
+    message = paramiko.Message()
+    message.add_byte(kind)
+    for number in numbers:
+        message.add_int(number)
+    transport._send_message(message)
+
+def told(what, gone):
+    print(what, "hung up" if gone else "goes on")
+
+def ended(transport):
+    deadline = time.monotonic() + 60
+    while transport.is_active() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not transport.is_active()
+
+transport, channel = stalled()
+send(transport, cMSG_USERAUTH_REQUEST)
+told("authentication:", ended(transport))
+
+transport, channel = stalled()
+try:
+    for _ in range(40000):
+        send(transport, cMSG_CHANNEL_WINDOW_ADJUST, channel.remote_chanid, 0)
+except (EOFError, OSError, paramiko.SSHException):
+    pass
+told("flood:", ended(transport))
+
+def packet(payload):
+    padding = 8 - (5 + len(payload)) % 8
+    padding += 8 if padding < 4 else 0
+    return struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
+
+def names(*lists):
+    return b"".join(struct.pack(">I", len(text)) + text for text in lists)
+
+first = socket.create_connection(("127.0.0.1", PORT))
+first.sendall(b"SSH-2.0-first\r\n")
+offer = names(b"curve25519-sha256,kex-strict-c-v00@openssh.com", b"ssh-ed25519", *[b"aes256-gcm@openssh.com"] * 2,
+              *[b"hmac-sha2-256"] * 2, *[b"none"] * 2, b"", b"")
+first.sendall(packet(cMSG_KEXINIT + os.urandom(16) + offer + bytes(5)))
+first.sendall(packet(cMSG_CHANNEL_WINDOW_ADJUST + struct.pack(">II", 0, 0)))
+first.settimeout(20)
+try:
+    while first.recv(65536):
+        pass
+    told("before the first keys:", True)
+except ConnectionError:
+    told("before the first keys:", True)
+except TimeoutError:
+    told("before the first keys:", False)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_exchange_leaves_room_for_the_connection_protocol_alone_and_not_without_end() {
+    let stand = Stand::new().await;
+    let said = stand.python(DISORDER, &[]).await;
+    assert_eq!(said, "authentication: hung up\nflood: hung up\nbefore the first keys: hung up\n");
+}
