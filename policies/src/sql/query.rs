@@ -339,7 +339,15 @@ fn plain_string(argument: &FunctionArg) -> Option<String> {
 pub(super) fn calls(tokens: &[Token]) -> Vec<Need> {
     let opaque = tokens.iter().any(|token| token.is("select") || token.is("set_config"));
     let needs = candidates(tokens).map(|(schema, name)| Need::Function(schema.map(str::to_owned), name.to_owned()));
-    needs.chain(opaque.then_some(Need::Unjudged("it has a query in its arguments"))).collect()
+    let unreserved = tokens.windows(3).filter_map(|three| match three {
+        [before, Token { kind: Kind::Word(word), .. }, open]
+            if open.is_symbol("(") && !before.is_symbol(".") && UNRESERVED.contains(&word.as_str()) =>
+        {
+            Some(Need::Function(None, word.clone()))
+        }
+        _ => None,
+    });
+    needs.chain(unreserved).chain(opaque.then_some(Need::Unjudged("it has a query in its arguments"))).collect()
 }
 
 /// Every name in a statement that defines something which could be a function's.
@@ -370,8 +378,8 @@ fn candidates(tokens: &[Token]) -> impl Iterator<Item = (Option<&str>, &str)> {
         let qualified = back(1).is_some_and(|token| token.is_symbol("."));
         let schema = if qualified { back(2).and_then(Token::name) } else { None };
         let before = back(if qualified { 3 } else { 1 });
-        // A type, or a new name.
-        if before.is_some_and(|token| token.is_symbol("::") || token.is("as")) {
+        // A type, a new name, or a way to take samples.
+        if before.is_some_and(|token| token.is_symbol("::") || token.is("as") || token.is("tablesample")) {
             return None;
         }
         let reserved = matches!(&name.kind, Kind::Word(word) if !qualified && RESERVED.contains(&word.as_str()));
@@ -398,6 +406,36 @@ const MAX_NESTING: usize = 24;
 
 /// Steps of the parser's descent.
 const MAX_RECURSION: usize = 64;
+
+/// Those of [`RESERVED`] that a function may have for its name, and that mean nothing else in an expression that holds no
+/// query and no window.
+const UNRESERVED: [&str; 25] = [
+    "authorization",
+    "binary",
+    "by",
+    "collation",
+    "concurrently",
+    "conflict",
+    "cross",
+    "cube",
+    "filter",
+    "freeze",
+    "full",
+    "inner",
+    "join",
+    "key",
+    "materialized",
+    "natural",
+    "outer",
+    "over",
+    "partition",
+    "rollup",
+    "set",
+    "sets",
+    "tablesample",
+    "verbose",
+    "within",
+];
 
 /// Words before a parenthesis that are no function's name: reserved for something else by PostgreSQL (Appendix C), or
 /// syntax that the server reads before it looks for a function.
