@@ -1,7 +1,6 @@
 //! The way in: a stock WireGuard client, names, both address families, roaming, restarts.
 
 use e2e::{PERSON, Setup, World, run, wait_until};
-use nix::sys::signal::Signal;
 
 #[test]
 fn a_stock_client_reaches_a_stock_sshd_by_name_and_lands_as_the_account() {
