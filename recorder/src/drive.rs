@@ -6,7 +6,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep_until},
 };
@@ -164,12 +164,20 @@ impl Driver {
     }
 }
 
-/// Takes in messages of up to `most` bytes or until a segment is full.
+/// Takes in messages of up to `most` bytes or until a segment is full. Their room is free again when all are taken in, so
+/// that a session that waits for some is woken once.
 fn absorb(writer: &mut Writer, queue: &Queue, most: usize) -> Option<Ending> {
+    let mut room: Option<OwnedSemaphorePermit> = None;
     let mut taken = 0;
     while taken < most && !writer.has_full() {
-        let queued = queue.pop()?;
+        let mut queued = queue.pop()?;
         taken += queued.message.cost();
+        if let Some(more) = queued.room.take() {
+            match &mut room {
+                Some(room) => room.merge(more),
+                none => *none = Some(more),
+            }
+        }
         if let Some(ending) = writer.absorb(queued) {
             return Some(ending);
         }

@@ -9,6 +9,7 @@
 //! After a crash: [`Store::recover`]. Reading: [`read::RecordingReader`], which trusts nothing, and [`follow::Follow`], which
 //! reads along while it is written. Proof: [`verify()`].
 
+mod appender;
 mod cast;
 mod cursor;
 mod database;

@@ -17,6 +17,9 @@ const LEVEL_RUSH: i32 = -20;
 const BULK: usize = 64 << 10;
 /// Bulk is in a rush from this speed on, in bytes per millisecond.
 const RUSH: u64 = 10_000;
+/// From this speed on it is a flood, whose session would wait for its compression above all: it is stored as it is, unless
+/// it is of the kind that compresses to next to nothing, which is quicker than storing it.
+const FLOOD: u64 = 200_000;
 /// Bytes from the middle of bulk content that are compressed first, to see whether it is worth it.
 const SAMPLE: usize = 4 << 10;
 /// Compressors kept for the next segment, about 1 MB each.
@@ -50,11 +53,12 @@ fn pack_with(compressor: &mut Compressor<'_>, content: &[u8], span_us: u64, pack
     if content.len() < BULK {
         compressor.set_compression_level(LEVEL_CALM)?;
     } else {
-        let rush = content.len() as u64 >= RUSH.saturating_mul(span_us / 1000);
-        compressor.set_compression_level(if rush { LEVEL_RUSH } else { LEVEL_BULK })?;
+        let as_fast_as = |speed: u64| content.len() as u64 >= speed.saturating_mul(span_us / 1000);
+        compressor.set_compression_level(if as_fast_as(RUSH) { LEVEL_RUSH } else { LEVEL_BULK })?;
+        let worth_it = if as_fast_as(FLOOD) { SAMPLE / 8 } else { SAMPLE * 31 / 32 };
         let middle = content.len() / 2;
         if let Some(sample) = content.get(middle..middle + SAMPLE)
-            && compressor.compress(sample)?.len() > SAMPLE * 31 / 32
+            && compressor.compress(sample)?.len() > worth_it
         {
             store(content, packed);
             return Ok(());
@@ -134,6 +138,24 @@ mod tests {
         assert!(packed.len() < (1 << 20) + 64, "{}", packed.len());
         Packer::default().pack(&b"lorem ipsum dolor sit amet ".repeat(10_000), 0, &mut packed).unwrap();
         assert!(packed.len() < 10_000, "{}", packed.len());
+    }
+
+    #[test]
+    fn a_flood_is_compressed_only_where_that_is_quicker_than_storing_it() {
+        let lines = |count: u32| -> Vec<u8> {
+            (0..count)
+                .flat_map(|n| format!("GET /items/{:x} 200\n", n.wrapping_mul(2_654_435_761)).into_bytes())
+                .collect()
+        };
+        let size = |content: &[u8], span_us: u64| {
+            let mut packed = vec![];
+            Packer::default().pack(content, span_us, &mut packed).unwrap();
+            packed.len()
+        };
+        let log = lines(20_000);
+        assert!(size(&log, 100_000) < log.len() * 9 / 10, "it came at leisure");
+        assert!(size(&log, 1000) > log.len(), "it came as a flood");
+        assert!(size(&vec![0; 1 << 20], 1000) < 1000, "zeros in a flood");
     }
 
     #[test]

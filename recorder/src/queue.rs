@@ -58,7 +58,7 @@ impl Message {
 pub(crate) struct Queued {
     pub(crate) at_us: u64,
     pub(crate) message: Message,
-    _room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// The queue, the clock, and whether recording has failed.
@@ -118,7 +118,7 @@ impl Queue {
         let at_us = self.now_us();
         inner.bytes += message.cost();
         let wake = inner.bytes >= inner.enough || message.is_last();
-        inner.waiting.push_back(Queued { at_us, message, _room: room });
+        inner.waiting.push_back(Queued { at_us, message, room });
         drop(inner);
         if wake {
             self.ready.notify_one();

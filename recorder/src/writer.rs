@@ -3,15 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
     End, Event, Head, Header, RecorderError, Seal, Sealed, Signer, StreamId, StreamTotal,
+    appender::Appender,
     cast::{self, CastHeader, Decoder},
     folder::{self, Unsynced},
     hash::Hash,
@@ -48,7 +48,7 @@ pub(crate) struct Writer {
 /// One stream file, and what is to become its next segment.
 struct Stream {
     path: PathBuf,
-    file: Option<Arc<File>>,
+    file: Option<Appender>,
     synced: bool,
     finished: bool,
     content: Vec<u8>,
@@ -196,13 +196,19 @@ impl Writer {
 
     /// Whether something was taken in that is in no file yet.
     pub(crate) fn has_any(&self) -> bool {
-        self.streams.values().any(|stream| !stream.content.is_empty())
+        let waits = |stream: &Stream| stream.file.as_ref().is_some_and(Appender::waits);
+        self.streams.values().any(|stream| !stream.content.is_empty() || waits(stream))
     }
 
     /// Writes everything, for whoever looks on. What it changed is synced when its time comes.
     pub(crate) fn cut_for_viewers(&mut self) -> Result<(), RecorderError> {
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
-        ids.into_iter().try_for_each(|id| self.cut(id))
+        ids.into_iter().try_for_each(|id| self.cut(id))?;
+        for stream in self.streams.values_mut() {
+            let flushed = stream.file.as_mut().map_or(Ok(()), Appender::flush);
+            flushed.map_err(|error| RecorderError::disk(&stream.path, error))?;
+        }
+        Ok(())
     }
 
     /// Writes everything and says what to sync. Streams that are finished are let go, and so is memory.
@@ -212,7 +218,7 @@ impl Writer {
         for stream in self.streams.values_mut().filter(|stream| !stream.synced) {
             stream.synced = true;
             // Opened again when there is more: an idle session holds one file descriptor, its lock.
-            files.extend(stream.file.take().map(|file| (stream.path.clone(), file)));
+            files.extend(stream.file.take().map(|file| (stream.path.clone(), file.file())));
         }
         let finished = |id: &StreamId, stream: &Stream| stream.finished && *id != StreamId::Timeline;
         let (done, open) = std::mem::take(&mut self.streams).into_iter().partition(|(id, s)| finished(id, s));
@@ -229,8 +235,9 @@ impl Writer {
             return Ok(());
         }
         for stream in self.streams.values_mut() {
-            if let Some(file) = stream.file.take() {
-                file.sync_data().map_err(|error| RecorderError::disk(&stream.path, error))?;
+            if let Some(mut file) = stream.file.take() {
+                let synced = file.flush().and_then(|()| file.file().sync_data());
+                synced.map_err(|error| RecorderError::disk(&stream.path, error))?;
                 stream.synced = true;
             }
         }
@@ -264,9 +271,8 @@ impl Writer {
             blocks: block_sums(packed),
         };
         let (frame, link) = header.encode();
-        let file = stream.file().map_err(|error| RecorderError::disk(&path, error))?;
-        let mut to: &File = &file;
-        to.write_all(&frame).and_then(|()| to.write_all(packed)).map_err(|error| RecorderError::disk(&path, error))?;
+        let full = stream.content.len() >= SEGMENT;
+        stream.append(&[&frame, packed], full).map_err(|error| RecorderError::disk(&path, error))?;
         // The folder has a new entry.
         if stream.total.segments == 0 && self.unsynced.iter().all(|(path, _)| *path != self.folder) {
             self.unsynced.push((self.folder.clone(), Arc::clone(&self.lock)));
@@ -276,7 +282,7 @@ impl Writer {
         stream.total.bytes += (frame.len() + packed.len()) as u64;
         stream.total.content += u64::from(header.length);
         // A busy stream keeps its buffer, an idle one holds no memory.
-        if stream.content.len() >= SEGMENT {
+        if full {
             stream.content.clear()
         } else {
             stream.content = vec![]
@@ -369,14 +375,16 @@ impl Stream {
         }
     }
 
-    /// The file, made at the first segment.
-    fn file(&mut self) -> io::Result<Arc<File>> {
-        if let Some(file) = &self.file {
-            return Ok(Arc::clone(file));
+    /// Appends to the file, which is made at the first segment.
+    fn append(&mut self, parts: &[&[u8]], bulk: bool) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(Appender::open(&self.path, self.total.bytes)?),
+        };
+        if bulk {
+            file.expect_bulk()?;
         }
-        let mut options = OpenOptions::new();
-        options.append(true).create_new(self.total.segments == 0).mode(0o600);
-        Ok(Arc::clone(self.file.insert(Arc::new(options.open(&self.path)?))))
+        parts.iter().try_for_each(|part| file.append(part))
     }
 }
 
@@ -405,13 +413,36 @@ mod tests {
             .count()
     }
 
+    fn writer(root: &Path) -> (Writer, PathBuf) {
+        let new = folder::create(root, &header()).unwrap();
+        let path = new.path.clone();
+        let signer = Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32])));
+        (Writer::new(new, header(), signer, Arc::default()).unwrap(), path)
+    }
+
+    #[test]
+    fn what_waits_to_be_written_in_bulk_is_in_the_file_for_viewers_and_for_a_sync() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut writer, path) = writer(root.path());
+        let queue = crate::queue::Queue::new(tokio::time::Instant::now());
+        let bulk =
+            Bytes::from((0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>());
+        for written in [Writer::cut_for_viewers, |writer: &mut Writer| writer.cut_all().map(drop)] {
+            queue.push_last(Message::Output(StreamId::Stdout(0), bulk.clone()));
+            writer.absorb(queue.pop().unwrap());
+            writer.cut_full().unwrap();
+            assert!(writer.has_any(), "some of it waits");
+            written(&mut writer).unwrap();
+            assert!(!writer.has_any());
+            let length = std::fs::metadata(path.join("channel-0.stdout.zst")).unwrap().len();
+            assert_eq!(length, writer.streams[&StreamId::Stdout(0)].total.bytes);
+        }
+    }
+
     #[test]
     fn many_streams_take_few_descriptors_and_are_written_whole() {
         let root = tempfile::tempdir().unwrap();
-        let new = folder::create(root.path(), &header()).unwrap();
-        let path = new.path.clone();
-        let signer = Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32])));
-        let mut writer = Writer::new(new, header(), signer, Arc::default()).unwrap();
+        let (mut writer, path) = writer(root.path());
         let queue = crate::queue::Queue::new(tokio::time::Instant::now());
         writer.cut_all().unwrap().run().unwrap();
         assert_eq!(open_below(root.path()), 1, "the lock");
