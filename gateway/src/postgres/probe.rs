@@ -40,7 +40,7 @@ pub(crate) async fn enter(
     let parameters = [("user", role), ("database", database), ("application_name", "sallyport doctor")];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let startup = Startup::new(ProtocolVersion::V3_0, parameters);
-    let stream = dial_to_probe(target).await?;
+    let stream = dial_to_probe(&target.name, &target.postgres()?.address).await?;
     let entered = reach::enter(stream, target, vault, role, &credential, &startup).await;
     let mut entered = entered.map_err(|fault| fault.failure)?;
     let ahead = timeout(ANSWER, ahead_of(&mut entered, clock)).await.ok().flatten();
@@ -81,7 +81,7 @@ fn milliseconds(text: &[u8]) -> Option<Timestamp> {
 /// # Errors
 /// The stage that failed, and how.
 pub(crate) async fn administer(target: &Target, vault: &PostgresVault) -> Result<bool, Failure> {
-    let admin = Admin::login(dial_to_probe(target).await?, target, vault).await?;
+    let admin = Admin::login(dial_to_probe(&target.name, &target.postgres()?.address).await?, target, vault).await?;
     let failed = |detail: String| Failure::target(&target.name, Stage::AdminLogin, detail);
     let asked = timeout(ANSWER, admin.client.query_one(MAY_MAKE_ROLES, &[])).await;
     let row = asked.map_err(|_| failed("it did not answer in time".to_owned()))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::config::Address;
 use crate::failure::{Failure, Stage};
 use crate::target::Target;
 
@@ -24,14 +25,15 @@ pub(crate) async fn dial_to_undo(target: &Target) -> Result<TcpStream, Failure> 
     dial(&target.name, &target.postgres()?.address.to_string()).await
 }
 
-/// Opens a connection to the Postgres server of `target`, to learn whether it lets the gateway in (`sallyport doctor`).
+/// Opens a connection to `address` of the target named `target`, to learn whether it lets the gateway in
+/// (`sallyport doctor`).
 ///
 /// INVARIANT: nothing of any caller's is sent on it, and nothing is changed by it.
 ///
 /// # Errors
 /// [`Failure::Target`] when the target is not there.
-pub(crate) async fn dial_to_probe(target: &Target) -> Result<TcpStream, Failure> {
-    dial(&target.name, &target.postgres()?.address.to_string()).await
+pub(crate) async fn dial_to_probe(target: &str, address: &Address) -> Result<TcpStream, Failure> {
+    dial(target, &address.to_string()).await
 }
 
 /// Opens a transport connection to `address` (`host:port`), on behalf of the target named `target`.

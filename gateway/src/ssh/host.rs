@@ -13,6 +13,17 @@ pub(super) struct Host {
     target: String,
 }
 
+/// What ends a target's connection early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The protocol, or the transport.
+    #[error("{0}")]
+    Protocol(#[from] russh::Error),
+    /// It is not the host that was registered.
+    #[error("{0}")]
+    HostKey(String),
+}
+
 impl Host {
     /// Of a target that is reached by `service`.
     pub(super) fn of(target: &Target, service: &SshTarget) -> Self {

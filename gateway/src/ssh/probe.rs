@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 use russh::client::{self, Handle};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Disconnect, Preferred};
-use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::host::{Host, fingerprint};
+use super::host::{Fault, Host, fingerprint};
 use super::login::present;
 use super::{Vault, algorithms};
 use crate::credentials::Window;
 use crate::failure::{Failure, Stage};
+use crate::session::dial_to_probe;
 use crate::target::{Login, SshTarget, Target};
 
 /// Goes as far as the target's proof of who it is; gives the fingerprint of its host key.
@@ -122,23 +122,16 @@ const BEHIND: Window = Window { from: DAYS.from, to: 0 };
 
 async fn connect(target: &Target, service: &SshTarget, vault: &Vault) -> Result<(Handle<Watch>, String), Failure> {
     let failed = |stage, detail: String| Failure::target(&target.name, stage, detail);
-    let address = service.address.to_string();
-    match timeout(PATIENCE, lookup_host(&address)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => return Err(failed(Stage::Resolve, format!("{address}: {error}"))),
-        Err(_) => return Err(failed(Stage::Resolve, format!("{address}: no answer in time"))),
-    }
+    let stream = dial_to_probe(&target.name, &service.address).await?;
     let seen = Arc::new(Mutex::new(None));
     let watch = Watch { host: Host::of(target, service), now: vault.now(), seen: Arc::clone(&seen) };
     let preferred: Preferred = algorithms::for_target(&service.host);
     let config = Arc::new(client::Config { preferred, ..client::Config::default() });
-    let connecting = client::connect(config, (service.address.host.as_str(), service.address.port), watch);
-    match timeout(PATIENCE, connecting).await {
+    match timeout(PATIENCE, client::connect_stream(config, stream, watch)).await {
         Ok(Ok(handle)) => Ok((handle, seen.lock().take().unwrap_or_default())),
         Ok(Err(Fault::HostKey(detail))) => Err(failed(Stage::HostKey, detail)),
-        Ok(Err(Fault::Protocol(russh::Error::IO(error)))) => Err(failed(Stage::Dial, format!("{address}: {error}"))),
         Ok(Err(Fault::Protocol(error))) => Err(failed(Stage::Protocol, error.to_string())),
-        Err(_) => Err(failed(Stage::Dial, format!("{address} did not answer in time"))),
+        Err(_) => Err(failed(Stage::Protocol, "it did not finish its key exchange in time".to_owned())),
     }
 }
 
@@ -151,17 +144,6 @@ struct Watch {
     host: Host,
     now: u64,
     seen: Arc<Mutex<Option<String>>>,
-}
-
-/// What ends the connection early.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    /// The protocol, or the transport.
-    #[error("{0}")]
-    Protocol(#[from] russh::Error),
-    /// It is not the host that was registered.
-    #[error("{0}")]
-    HostKey(String),
 }
 
 impl client::Handler for Watch {

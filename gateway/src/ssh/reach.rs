@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::host::{Host, fingerprint};
+use super::host::{Fault, Host, fingerprint};
 use super::login::present;
 use super::opening::{MAX_OPENINGS, Opening, Places, shortage, wire_name};
 use super::wire::Wire;
@@ -126,17 +126,6 @@ struct Watch {
     opening: mpsc::Sender<Opening<Msg>>,
     places: Places,
     _gone: DropGuard,
-}
-
-/// What ends a target's connection early.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    /// The protocol, or the transport.
-    #[error("{0}")]
-    Protocol(#[from] russh::Error),
-    /// It is not the host that was registered.
-    #[error("{0}")]
-    HostKey(String),
 }
 
 impl client::Handler for Watch {
