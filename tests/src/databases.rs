@@ -5,8 +5,10 @@ mod drivers;
 mod psql;
 mod replication;
 mod roles;
+mod rules;
 mod tools;
 mod versions;
+mod watch;
 
 use e2e::{Caller, Finished, Postgres, Setup, World, run};
 use std::os::unix::fs::PermissionsExt as _;

@@ -6,14 +6,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The ids of the sessions that are going on, the latest first.
-fn live(world: &World) -> Vec<String> {
+pub(crate) fn live(world: &World) -> Vec<String> {
     let listed = world.sallyport(&["sessions", "ls", "--outcome", "live", "--json"]).ok();
     let sessions: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
     sessions.iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// How a session ended, once it has.
-fn outcome(world: &World, id: &str) -> (String, String) {
+pub(crate) fn outcome(world: &World, id: &str) -> (String, String) {
     let mut shown = serde_json::Value::Null;
     wait_until("the session has ended", || {
         shown = serde_json::from_str(&world.sallyport(&["sessions", "show", id, "--json"]).ok()).unwrap();
@@ -24,7 +24,7 @@ fn outcome(world: &World, id: &str) -> (String, String) {
 }
 
 /// `sallyport sessions watch` in a terminal that stands still when it has ended.
-fn watch(world: &World, arguments: &[&str]) -> Terminal {
+pub(crate) fn watch(world: &World, arguments: &[&str]) -> Terminal {
     let command = world.command(&[&["sessions", "watch"], arguments].concat());
     let mut shell = Command::new("sh");
     shell

@@ -1,15 +1,18 @@
 //! Database servers, for [`super::targets`]: each as the roles that the policy gives, and as the admin that makes roles.
 
-use futures::future::join_all;
+use std::pin::pin;
+
+use futures::stream::{self, StreamExt};
 use sallyport_policies::{Decision, Policy};
 
 use super::clocks::by_statement;
 use super::targets::secrets;
 use super::{Finding, Patient};
 use crate::access::{object, subject};
+use crate::clock::Clock;
 use crate::credentials::PostgresVault;
 use crate::failure::{Failure, Stage};
-use crate::postgres::probe;
+use crate::postgres::probe::{self, Entered};
 use crate::target::{PostgresLogin, PostgresTarget, Target};
 
 /// What the policy gives on one server.
@@ -17,6 +20,8 @@ use crate::target::{PostgresLogin, PostgresTarget, Target};
 struct Given {
     /// Roles that the server has, each with a database.
     roles: Vec<(String, String)>,
+    /// How many more there are.
+    untried: usize,
     /// Whether somebody gets a role that is made for it.
     made: bool,
 }
@@ -31,31 +36,29 @@ pub(super) async fn over_postgres(
     let mut findings = secrets(target, service.secrets()).await;
     let Some(vault) = vault.filter(|_| findings.is_empty()) else { return findings };
     let given = policy.map(|policy| given(patient, policy, target, service)).unwrap_or_default();
-    let tried = given.roles.iter().map(|(role, database)| probe::enter(target, vault, role, database, patient.clock));
-    let (mut seen, mut ahead, mut welcome, mut refused) = (String::new(), None, Vec::new(), Vec::new());
-    for ((role, _), result) in given.roles.iter().zip(join_all(tried).await) {
-        match result {
-            Ok(entered) => {
-                (seen, ahead) = (entered.fingerprint, entered.ahead);
-                welcome.push(role.as_str());
-            }
-            Err(failure) => refused.push(failure),
-        }
-    }
-    if !welcome.is_empty() {
-        let shown = if seen.is_empty() { "without TLS".to_owned() } else { format!("certificate {seen}") };
+    let Tried { welcome, server, refused } = logins(target, vault, given.roles, patient.clock).await;
+    if let Some(server) = server {
+        let shown = match server.fingerprint.as_str() {
+            "" => "without TLS".to_owned(),
+            fingerprint => format!("certificate {fingerprint}"),
+        };
         let (name, roles) = (&target.name, welcome.join(", "));
-        let told = ahead.map_or(Ok(String::new()), |ahead| by_statement(name, ahead));
+        let told = server.ahead.map_or(Ok(String::new()), |ahead| by_statement(name, ahead));
         let (agrees, off) = told.map_or_else(|off| (String::new(), Some(off)), |agrees| (agrees, None));
-        let said =
-            format!("{name} is reached at {}, {shown}; it lets the gateway in as {roles}{agrees}", service.address);
+        let more = match given.untried {
+            0 => String::new(),
+            untried => format!(" ({untried} more were not tried)"),
+        };
+        let said = format!(
+            "{name} is reached at {}, {shown}; it lets the gateway in as {roles}{more}{agrees}",
+            service.address
+        );
         findings.push(Finding::ok("targets", said));
         findings.extend(off);
     }
     for failure in refused {
         let level = if welcome.is_empty() { Finding::problem } else { Finding::warning };
         findings.push(level("targets", failure.to_string(), remedy(&failure, service)));
-        // What does not depend on the role need not be said for each.
         if !matches!(failure, Failure::Target { stage: Stage::Login, .. }) {
             return findings;
         }
@@ -66,6 +69,42 @@ pub(super) async fn over_postgres(
         findings.push(Finding::ok("targets", said));
     }
     findings
+}
+
+/// What came of logging in.
+#[derive(Default)]
+struct Tried {
+    /// The roles that were let in.
+    welcome: Vec<String>,
+    /// What is known of the server that let them in.
+    server: Option<Entered>,
+    refused: Vec<Failure>,
+}
+
+/// Logs in as each of `roles`, until something fails that does not depend on the role.
+async fn logins(target: &Target, vault: &PostgresVault, roles: Vec<(String, String)>, clock: &Clock) -> Tried {
+    let enter = |(role, database): (String, String)| async move {
+        let entered = probe::enter(target, vault, &role, &database, clock).await;
+        (role, entered)
+    };
+    let mut entered = pin!(stream::iter(roles).map(enter).buffered(AT_ONCE));
+    let mut tried = Tried::default();
+    while let Some((role, result)) = entered.next().await {
+        match result {
+            Ok(server) => {
+                tried.server = Some(server);
+                tried.welcome.push(role);
+            }
+            Err(failure) => {
+                let depends = matches!(failure, Failure::Target { stage: Stage::Login, .. });
+                tried.refused.push(failure);
+                if !depends {
+                    break;
+                }
+            }
+        }
+    }
+    tried
 }
 
 /// The roles and databases by name that the policy gives somebody on a server.
@@ -89,6 +128,7 @@ fn given(patient: &Patient<'_>, policy: &Policy, target: &Target, service: &Post
     }
     given.roles.sort();
     given.roles.dedup_by(|one, other| one.0 == other.0);
+    given.untried = given.roles.len().saturating_sub(ROLES);
     given.roles.truncate(ROLES);
     given
 }
@@ -150,5 +190,6 @@ fn remedy(failure: &Failure, service: &PostgresTarget) -> &'static str {
     }
 }
 
-/// Roles that are tried on a server.
-const ROLES: usize = 3;
+/// Roles that are tried on a server, and how many of them at the same time: it counts logins that fail.
+const ROLES: usize = 16;
+const AT_ONCE: usize = 4;

@@ -68,6 +68,14 @@ fn the_doctor_logs_in_as_roles_and_as_the_admin_and_tells_what_to_mend() {
     let _done = stand.orders.sql("ALTER ROLE making PASSWORD 'another'");
     let said = targets();
     assert!(said.contains("admin login failed") && !said.contains(PASSWORD), "{said}");
+
+    let names: Vec<_> = (10..30).map(|number| format!("clerk{number}")).collect();
+    let made: String = names.iter().map(|name| format!("CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}';")).collect();
+    let _made = stand.orders.sql(&made);
+    stand.world.write_policy(&POLICY.replace(MARK, &format!(r#"{{ "roles": ["{}"],"#, names.join(r#"", ""#))));
+    let said = targets();
+    let all = names[..16].join(", ");
+    assert!(said.contains(&format!("it lets the gateway in as {all} (5 more were not tried)")), "{said}");
 }
 
 /// A stand whose gateway makes roles.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sallyport_policies::ParameterRule;
 use sallyport_policies::sql::large_object;
 use sallyport_recorder::{DatabaseError, Event, FunctionCall, RunBy, Sql, Statement, Transaction};
 
@@ -147,8 +148,12 @@ impl Observer {
     }
 
     /// Keeps an event back until the server tells the state of the transaction, which it does at once unless there is more.
-    fn hold(&mut self, statement: Statement, at: Duration, out: &mut Vec<Event>) {
+    fn hold(&mut self, mut statement: Statement, at: Duration, out: &mut Vec<Event>) {
         self.free = at;
+        let conceals = self.conceals(&statement);
+        if let Some(error) = statement.error.as_mut().filter(|_| conceals) {
+            error.message = CONCEALED.to_owned();
+        }
         if matches!(statement.tag.as_str(), "PREPARE" | "DECLARE CURSOR") {
             self.named_in_sql(&statement.tag, &statement.sql, out);
         }
@@ -159,6 +164,13 @@ impl Observer {
         if self.ready_due == 0 {
             self.release(None, out);
         }
+    }
+
+    /// Whether values are hidden that the words of its error may tell: `invalid input syntax for type integer: "…"`.
+    fn conceals(&self, statement: &Statement) -> bool {
+        let bound = !statement.parameters.is_empty() || statement.more_parameters > 0;
+        let unknown = statement.by != RunBy::Query && statement.sql.text.is_empty();
+        self.rule == ParameterRule::Hide && (bound || unknown)
     }
 
     /// Gives out what was kept back; the last of it is what the state of the transaction follows from.
@@ -190,5 +202,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// In the place of an error's words that may tell a hidden value.
+const CONCEALED: &str = "(not recorded: it may tell a value that was bound)";
 /// Statements that are kept back, at most.
 const HELD_MAX: usize = 32;

@@ -398,6 +398,30 @@ fn hidden_values_and_passwords_are_not_recorded() {
 }
 
 #[test]
+fn errors_do_not_tell_hidden_values() {
+    let told = |rule, script: &[u8], answers: &[u8]| {
+        let mut session = Session::with(rule);
+        session.client(script).server(answers);
+        session.statements().pop().unwrap().error.unwrap()
+    };
+    let failed = message(b'E', b"SERROR\0C22P02\0Minvalid input syntax for type integer: \"s3cret\"\0\0");
+    let at_bind = [parse("", "SELECT $1::int"), bind("", "", &["s3cret"]), sync()].concat();
+    let at_execute = [parse("", "SELECT $1::int"), bind("", "", &["s3cret"]), execute(""), sync()].concat();
+    let unbound = [parse("", "SELECT 'x'::int"), bind("", "", &[]), execute(""), sync()].concat();
+    for (name, rule, script, before, tells) in [
+        ("at Bind", ParameterRule::Hide, &at_bind, bare(b"1"), false),
+        ("at Execute", ParameterRule::Hide, &at_execute, bare(b"12"), false),
+        ("of a portal that is not known", ParameterRule::Hide, &execute("c"), Vec::new(), false),
+        ("of a statement without values", ParameterRule::Hide, &unbound, bare(b"12"), true),
+        ("of a simple query", ParameterRule::Hide, &query("SELECT 's3cret'::int"), Vec::new(), true),
+        ("where values are recorded", ParameterRule::Record, &at_bind, bare(b"1"), true),
+    ] {
+        let error = told(rule, script, &[before, failed.clone(), ready(b'I')].concat());
+        assert_eq!((error.sqlstate.as_str(), error.message.contains("s3cret")), ("22P02", tells), "{name}");
+    }
+}
+
+#[test]
 fn answers_that_fit_nothing_are_a_gap_that_ends() {
     let mut session = Session::new();
     session.client(&[parse("", "A"), query("B"), sync()].concat()).server(&done("A"));
