@@ -1,6 +1,6 @@
 //! A caller's machine: a namespace of its own, wireguard-go set up by the file that `device add` printed, OpenSSH's client.
 
-use crate::{Finished, Namespace, Process, run, wait_until};
+use crate::{Finished, Namespace, Process, Talk, run, wait_until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -194,6 +194,35 @@ impl Caller {
         let mut command = self.client("ssh");
         command.args(arguments);
         run(command, input)
+    }
+}
+
+/// A connection to `ubuntu@web1` that several clients share (`ControlMaster`). Its own command repeats what it is told.
+#[derive(Debug)]
+pub struct Shared {
+    /// The one that holds it.
+    pub master: Talk,
+    socket: PathBuf,
+}
+
+impl Shared {
+    /// Opens one.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    #[must_use]
+    pub fn open(caller: &Caller) -> Self {
+        let socket = caller.folder().join("mux");
+        let mut master = caller.client("ssh");
+        master.args(["-o", "ControlMaster=yes", "-S"]).arg(&socket).args(["ubuntu@web1", "echo master; cat"]);
+        let master = Talk::start(master);
+        master.expect("master");
+        Self { master, socket }
+    }
+
+    /// Has a command that is `ssh`, or ends in that, go over it to web1.
+    pub fn over(&self, command: &mut Command) {
+        command.args(["-F", "none", "-S"]).arg(&self.socket).arg("web1");
     }
 }
 

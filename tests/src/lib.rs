@@ -21,7 +21,7 @@ mod sshd;
 mod terminal;
 mod world;
 
-pub use caller::Caller;
+pub use caller::{Caller, Shared};
 pub use namespace::Namespace;
 pub use postgresql::{Postgres, newest_programs};
 pub use process::{Finished, Process, Talk, run, wait_until};

@@ -1,6 +1,6 @@
 //! Who may: denials that say what is missing, the same decision explained, mistakes that are refused.
 
-use e2e::{POLICY, Setup, Talk, Terminal, World, wait_until};
+use e2e::{POLICY, Setup, Shared, Talk, Terminal, World, wait_until};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -81,14 +81,10 @@ fn a_withdrawn_shell_leaves_its_terminal_at_once_on_a_shared_connection_too() {
     let narrow = with(r#"{ "sallyport.dev/cap/ssh": [{ "exec": {} }] }"#);
     let world = World::start(Setup { policy: wide, ..Setup::default() });
     let alice = world.caller("alice@example.com", "laptop");
-    let mux = alice.folder().join("mux");
-    let mut master = alice.client("ssh");
-    master.args(["-o", "ControlMaster=yes", "-S", mux.to_str().unwrap(), "ubuntu@web1", "echo master; cat"]);
-    let mut master = Talk::start(master);
-    master.expect("master");
+    let mut shared = Shared::open(&alice);
     let mut shell = alice.command("sh");
-    let mux = mux.to_str().unwrap();
-    shell.args(["-c", "\"$@\"; echo left with $?; sleep 60", "sh", "ssh", "-F", "none", "-S", mux, "web1"]);
+    shell.args(["-c", "\"$@\"; echo left with $?; sleep 60", "sh", "ssh"]);
+    shared.over(&mut shell);
     let terminal = Terminal::new(world.folder(), &shell);
     terminal.wait_for("$");
     terminal.enter("echo rea''dy");
@@ -96,9 +92,9 @@ fn a_withdrawn_shell_leaves_its_terminal_at_once_on_a_shared_connection_too() {
     world.write_policy(&narrow);
     terminal.wait_for("access was withdrawn: a shell on web1 as ubuntu is not allowed");
     terminal.wait_for("left with 255");
-    master.say("still here");
-    master.expect("still here");
-    assert_eq!(master.end(), 0);
+    shared.master.say("still here");
+    shared.master.expect("still here");
+    assert_eq!(shared.master.end(), 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a caller does with SSH, with OpenSSH's own client against OpenSSH's own server.
 
-use e2e::{Setup, Talk, Terminal, World, run};
+use e2e::{Setup, Shared, Talk, Terminal, World, run};
 use std::path::Path;
 use std::process::Command;
 
@@ -144,19 +144,15 @@ transport.close()
 fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mux = alice.folder().join("mux");
-    let mut master = alice.client("ssh");
-    master.args(["-o", "ControlMaster=yes", "-S", mux.to_str().unwrap(), "ubuntu@web1", "echo master; cat"]);
-    let mut master = Talk::start(master);
-    master.expect("master");
+    let mut shared = Shared::open(&alice);
     std::thread::scope(|scope| {
         for worker in 0..4 {
-            let (alice, mux) = (&alice, &mux);
+            let (alice, shared) = (&alice, &shared);
             scope.spawn(move || {
                 for round in 0..75 {
                     let code = (worker * 75 + round) % 255;
                     let mut command = alice.command("ssh");
-                    command.args(["-F", "none", "-S", mux.to_str().unwrap(), "web1"]);
+                    shared.over(&mut command);
                     command.arg(format!("echo {code}; exit {code}"));
                     let done = run(command, b"");
                     assert_eq!((done.code, done.text()), (code, format!("{code}\n")), "round {round}: {}", done.stderr);
@@ -164,7 +160,7 @@ fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
             });
         }
     });
-    assert_eq!(master.end(), 0);
+    assert_eq!(shared.master.end(), 0);
     let sessions = world.sallyport(&["sessions", "ls", "--json"]).ok();
     let sessions: Vec<serde_json::Value> = serde_json::from_str(&sessions).unwrap();
     assert_eq!(sessions.len(), 1, "one connection is one session");
@@ -174,14 +170,11 @@ fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
 fn a_stalled_channel_does_not_hold_up_its_neighbours() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mux = alice.folder().join("mux");
-    let mut master = alice.client("ssh");
-    master.args(["-o", "ControlMaster=yes", "-S", mux.to_str().unwrap(), "ubuntu@web1", "echo master; cat"]);
-    let mut master = Talk::start(master);
-    master.expect("master");
+    let mut shared = Shared::open(&alice);
     let over = |arguments: &[&str]| {
         let mut command = alice.command("ssh");
-        command.args(["-F", "none", "-S", mux.to_str().unwrap(), "web1"]).args(arguments);
+        shared.over(&mut command);
+        command.args(arguments);
         command
     };
     // Nobody reads what this one prints: its windows fill up and stay full.
@@ -193,7 +186,7 @@ fn a_stalled_channel_does_not_hold_up_its_neighbours() {
     }
     stalled.kill().unwrap();
     stalled.wait().unwrap();
-    assert_eq!(master.end(), 0);
+    assert_eq!(shared.master.end(), 0);
 }
 
 #[test]

@@ -110,7 +110,6 @@ impl Observer {
     pub fn finish(&mut self, at: Duration, out: &mut Vec<Event>) {
         self.release(None, out);
         self.give_up(at, out);
-        self.forget(out);
     }
 
     /// Whether the server has something to answer yet.
@@ -161,7 +160,6 @@ impl Observer {
         }
         if self.lost {
             self.give_up(at, out);
-            self.forget(out);
         }
         self.pending.push_back(expect);
     }
@@ -177,15 +175,15 @@ impl Observer {
             why: format!("statements cannot be told apart from here on: {why}"),
         });
         self.give_up(at, out);
-        self.forget(out);
         self.portals.clear();
     }
 
-    /// Writes down what is pending as unfinished.
+    /// Writes down what is pending as unfinished, and what was prepared besides.
     fn give_up(&mut self, at: Duration, out: &mut Vec<Event>) {
         for expect in std::mem::take(&mut self.pending) {
             self.unfinished(at, expect, out);
         }
+        self.forget(out);
     }
 
     fn copied_in(&mut self, bytes: u64) {

@@ -1,4 +1,6 @@
 //! What the judge says of statements: each row is a statement, the least that it needs, and nothing less.
+//!
+//! One long file, because it is the table that the judge is read against.
 
 use super::*;
 use crate::{FunctionRule, StatementKind, StatementRule};

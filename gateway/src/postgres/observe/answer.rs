@@ -154,7 +154,6 @@ impl Observer {
         }
         if self.lost {
             self.give_up(at, out);
-            self.forget(out);
             self.ready_due = self.ready_due.saturating_sub(1);
             self.lost = self.ready_due > 0;
             return;
