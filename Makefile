@@ -6,20 +6,20 @@
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test bench postgres-suites build setup
+.PHONY: demo test bench postgres-suites build setup peers
 
 demo: setup
 	@cargo build --locked --workspace --bins
 	@target/debug/sallyport demo
 
-test: setup
+test: peers
 	@build/test
 
-bench: setup
+bench: peers
 	@cargo build --locked --release --workspace --bins
 	@target/release/bench
 
-postgres-suites: setup
+postgres-suites: peers
 	@cargo build --locked --release -p e2e --bins
 	@build/postgres-suites
 
@@ -28,3 +28,6 @@ build: setup
 
 setup:
 	@build/setup
+
+peers:
+	@build/setup peers

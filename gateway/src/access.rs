@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::failure::{Ending, Failure};
-use crate::identity::{Caller, Device, Origin, Owner};
+use crate::identity::{Caller, Device, Origin};
 use crate::target::{Address, Protocol, Target};
 use crate::world::World;
 
@@ -76,18 +76,17 @@ impl Access {
         let Some(protocol) = Protocol::of_port(port) else {
             return Err(refused(Failure::Denied(format!("nothing is brokered on port {port}"))));
         };
-        match world.policy.approach(&subject(caller.device()), &object(target), Port::tcp(port)) {
-            Decision::Allow(allowed) => Ok(Approach {
-                address: target.address(protocol).map_err(refused)?.clone(),
-                caller,
-                target: Arc::clone(target),
-                protocol,
-                network_rule: allowed.network_rule.to_string(),
-                recording: allowed.recording,
-                revision: world.policy.revision().to_owned(),
-            }),
-            Decision::Deny(denial) => Err(refused(Failure::Denied(denial.sentence))),
-        }
+        let decision = world.policy.approach(&subject(caller.device()), &object(target), Port::tcp(port));
+        let allowed = granted(decision).map_err(refused)?;
+        Ok(Approach {
+            address: target.address(protocol).map_err(refused)?.clone(),
+            caller,
+            target: Arc::clone(target),
+            protocol,
+            network_rule: allowed.network_rule.to_string(),
+            recording: allowed.recording,
+            revision: world.policy.revision().to_owned(),
+        })
     }
 
     /// May the caller of `approach` use its target over SSH as `account`?
@@ -97,10 +96,7 @@ impl Access {
     pub(crate) fn permit_ssh(&self, approach: &Approach, account: &str) -> Result<SshPermit, Failure> {
         let world = self.world();
         let device = self.unchanged(&world, approach, Protocol::Ssh)?;
-        let grant = match world.policy.ssh(&subject(&device), &object(&approach.target), account) {
-            Decision::Allow(grant) => grant,
-            Decision::Deny(denial) => return Err(Failure::Denied(denial.sentence)),
-        };
+        let grant = granted(world.policy.ssh(&subject(&device), &object(&approach.target), account))?;
         if let SshAction::Check { .. } = grant.action {
             return Err(Failure::Denied(format!(
                 "{} as {account} needs a fresh login ({}), and this gateway has no login provider configured",
@@ -131,10 +127,7 @@ impl Access {
     ) -> Result<PostgresPermit, Failure> {
         let world = self.world();
         let device = self.unchanged(&world, approach, Protocol::Postgres)?;
-        let grant = match world.policy.postgres(&subject(&device), &object(&approach.target), role, database) {
-            Decision::Allow(grant) => grant,
-            Decision::Deny(denial) => return Err(Failure::Denied(denial.sentence)),
-        };
+        let grant = granted(world.policy.postgres(&subject(&device), &object(&approach.target), role, database))?;
         let rules: Vec<_> = grant.capability_rules.iter().map(ToString::to_string).collect();
         Ok(Permit {
             caller: approach.caller.clone(),
@@ -159,10 +152,7 @@ impl Access {
             Some(given) => self.in_place_of(approach, given).map(Some),
             None => self.unchanged(&world, approach, approach.protocol).and_then(|device| {
                 let port = Port::tcp(approach.protocol.port());
-                match world.policy.approach(&subject(&device), &object(&approach.target), port) {
-                    Decision::Allow(_) => Ok(None),
-                    Decision::Deny(denial) => Err(Failure::Denied(denial.sentence)),
-                }
+                granted(world.policy.approach(&subject(&device), &object(&approach.target), port)).map(|_| None)
             }),
         };
         judged.map(|given| (world.revision, given)).map_err(|failure| Ending::Revoked(failure.to_string()))
@@ -285,15 +275,16 @@ impl Refusal {
     }
 }
 
+/// What the policy grants, or its denial as a failure.
+fn granted<T>(decision: Decision<T>) -> Result<T, Failure> {
+    decision.into_result().map_err(|denial| Failure::Denied(denial.sentence))
+}
+
 /// The policy's view of a device.
 pub fn subject(device: &Device) -> policies::Caller {
-    let (user, tags) = match &device.owner {
-        Owner::User(login) => (Some(login.clone()), Vec::new()),
-        Owner::Tags(tags) => (None, tags.clone()),
-    };
     policies::Caller {
-        user,
-        tags,
+        user: device.owner.user().map(str::to_owned),
+        tags: device.owner.tags().to_vec(),
         device: device.name.clone(),
         addresses: device.addresses.clone(),
         attributes: device.attributes.clone(),

@@ -26,6 +26,7 @@ mod target;
 mod up;
 mod verify;
 mod watch;
+mod which;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,16 +42,16 @@ use crate::config::{Config, ConfigError, DEFAULT_FILE, NameError};
 use crate::state::{State, StateError};
 use shell::ShellError;
 
-/// A gateway that brokers and records SSH over WireGuard.
+/// A gateway that brokers and records SSH and Postgres over WireGuard.
 #[derive(Debug, Parser)]
 #[command(name = "sallyport", version, after_help = ENDINGS, max_term_width = 100)]
 pub struct Cli {
     /// The configuration [default: $SALLYPORT_CONFIG, or sallyport.toml if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Where things are")]
     config: Option<PathBuf>,
 
     /// The state folder, in place of the configured one [default: $SALLYPORT_STATE]
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Where things are")]
     state: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -211,13 +212,23 @@ impl Site {
         }
     }
 
-    /// Reads the configuration and opens the state.
+    /// Reads the configuration and opens the state, which is made if there is none: for commands that change it.
     ///
     /// # Errors
     /// When either is wrong.
     pub async fn open(&self) -> anyhow::Result<(Config, State)> {
         let config = self.config()?;
         let state = State::open(&config).await?;
+        Ok((config, state))
+    }
+
+    /// Reads the configuration and opens the state that is there: for commands that only ask.
+    ///
+    /// # Errors
+    /// When either is wrong, or there is no state.
+    pub async fn find(&self) -> anyhow::Result<(Config, State)> {
+        let config = self.config()?;
+        let state = State::find(&config).await?;
         Ok((config, state))
     }
 }

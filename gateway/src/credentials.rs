@@ -1,27 +1,28 @@
 //! What the gateway proves itself with: to targets as an account, to callers as the target that they called.
 //!
 //! A credential for a target is made for one [permit](crate::access::Permit) and lasts minutes; what the operator's doctor
-//! tries targets with can do nothing there. Nothing secret reaches a
-//! log: keys and secrets hide their `Debug`.
+//! tries targets with can do nothing there. Nothing secret reaches a log: keys and secrets hide their `Debug`.
 
 mod host;
 mod login;
 mod postgres;
 mod roots;
+mod salted;
 mod trial;
 
 use std::fmt;
 
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::PrivateKey;
 
 use crate::clock::Clock;
 use crate::state::Keys;
 
 pub use host::HostProof;
 pub use login::Credential;
+pub(crate) use login::Window;
 pub(crate) use postgres::{ALPN, identity};
 pub use postgres::{PostgresCredential, PostgresVault};
-pub(crate) use trial::Window;
+pub(crate) use salted::{Mark, Salted, ScramKeys};
 
 /// Holds the gateway's SSH keys. Nobody else signs with them.
 pub struct Vault {
@@ -42,16 +43,6 @@ impl Vault {
             domain: domain.to_owned(),
             clock,
         }
-    }
-
-    /// The authority that targets trust for users (`TrustedUserCAKeys`).
-    pub fn user_authority(&self) -> &PublicKey {
-        self.user_ca.public_key()
-    }
-
-    /// The authority that callers trust for hosts (`@cert-authority`).
-    pub fn host_authority(&self) -> &PublicKey {
-        self.host_ca.public_key()
     }
 
     /// Seconds since 1970.

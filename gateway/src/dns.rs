@@ -7,8 +7,9 @@
 mod answer;
 mod forward;
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ impl Resolver {
 pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> io::Result<()> {
     let mut buffer = vec![0; MAX_DATAGRAM];
     let mut forwarded: JoinSet<(SocketAddr, Option<Vec<u8>>)> = JoinSet::new();
+    let mut waiting = Waiting::default();
     loop {
         tokio::select! {
             received = datagrams.recv_from(&mut buffer) => {
@@ -59,7 +61,7 @@ pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> i
                     // An answer that cannot be sent is one that got lost on its way: the client asks again.
                     Reply::Answer(bytes) => drop(datagrams.send_to(&bytes, from).await),
                     // So it does when the house is full and its query is dropped.
-                    Reply::Forward if forwarded.len() < MAX_FORWARDED => {
+                    Reply::Forward if waiting.enter(from.ip()) => {
                         let (query, upstream) = (query.to_vec(), Arc::clone(&resolver.upstream));
                         forwarded.spawn(async move { (from, forward::ask(&upstream, &query, Transport::Udp).await) });
                     }
@@ -67,10 +69,35 @@ pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> i
                 }
             }
             Some(done) = forwarded.join_next(), if !forwarded.is_empty() => {
-                if let Ok((to, Some(bytes))) = done {
+                let Ok((to, answer)) = done else { continue };
+                waiting.leave(to.ip());
+                if let Some(bytes) = answer {
                     drop(datagrams.send_to(&bytes, to).await);
                 }
             }
+        }
+    }
+}
+
+/// How many queries of each address wait for a resolver.
+#[derive(Debug, Default)]
+struct Waiting(HashMap<IpAddr, usize>);
+
+impl Waiting {
+    /// Lets one more wait, if there is room for it, and for others beside it.
+    fn enter(&mut self, from: IpAddr) -> bool {
+        let own = self.0.get(&from).copied().unwrap_or(0);
+        let fits = own < MAX_OF_ONE && self.0.values().sum::<usize>() < MAX_FORWARDED;
+        if fits {
+            self.0.insert(from, own + 1);
+        }
+        fits
+    }
+
+    fn leave(&mut self, from: IpAddr) {
+        match self.0.get_mut(&from) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(self.0.remove(&from)),
         }
     }
 }
@@ -112,6 +139,9 @@ const MAX_DATAGRAM: usize = 4096;
 
 /// Queries that wait for a resolver at the same time, over UDP.
 const MAX_FORWARDED: usize = 256;
+
+/// Those of one address: what a page of many names asks for at once.
+const MAX_OF_ONE: usize = 64;
 
 /// Queries on one TCP connection.
 const MAX_QUERIES: usize = 1000;

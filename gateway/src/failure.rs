@@ -125,18 +125,18 @@ impl Ending {
     }
 }
 
-/// What a target or an operator says, fit for a log line and a terminal: no control characters, and not too much of it.
-fn harmless(detail: &str) -> String {
+/// What a client, a target or an operator says, fit for a log line and a terminal: no control characters, and not too much.
+pub(crate) fn harmless(detail: &str) -> String {
     detail.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).take(LONGEST_DETAIL).collect()
 }
-
-/// Characters of a failure's detail that are kept.
-const LONGEST_DETAIL: usize = 1_024;
 
 /// A length of time for a person to read, such as `1h 30m`.
 pub(crate) fn said(length: Duration) -> String {
     jiff::SignedDuration::try_from(length).map_or_else(|_| "a long time".to_owned(), |length| format!("{length:#}"))
 }
+
+/// Characters of a failure's detail that are kept.
+const LONGEST_DETAIL: usize = 1_024;
 
 #[cfg(test)]
 mod tests {

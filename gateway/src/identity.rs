@@ -73,6 +73,24 @@ pub enum Owner {
     Tags(Vec<String>),
 }
 
+impl Owner {
+    /// The user's login, where a person answers for the device.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(login) => Some(login),
+            Self::Tags(_) => None,
+        }
+    }
+
+    /// The tags, where it answers for itself; none otherwise.
+    pub fn tags(&self) -> &[String] {
+        match self {
+            Self::User(_) => &[],
+            Self::Tags(tags) => tags,
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

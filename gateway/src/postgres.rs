@@ -24,6 +24,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use sallyport_recorder::{DatabaseSession, Event};
 use tokio::io::{AsyncWriteExt, split};
 use tokio::sync::mpsc;
@@ -269,8 +271,7 @@ async fn carry(
             stopped
         });
         let mut down = pin!(down.run(session, &mut server_watch));
-        let mut cancelling = pin!(cancelling(session, broker, target.key.as_ref(), wishes));
-        let mut stopping = pin!(stopping(watch, session, broker, target.key.as_ref()));
+        let mut beside = pin!(beside(watch, session, broker, target.key.as_ref(), wishes));
         let mut client_done = false;
         loop {
             tokio::select! {
@@ -286,9 +287,7 @@ async fn carry(
                     Ok(()) => Over::ServerDone,
                     Err(stopped) => Over::Stopped(Side::Server, stopped),
                 },
-                ending = session.ended() => break Over::Ended(ending),
-                () = &mut cancelling => {}
-                () = &mut stopping => {}
+                ending = &mut beside => break Over::Ended(ending),
                 () = tokio::time::sleep(patience(watch)), if client_done => break Over::ClientGone,
             }
         }
@@ -308,7 +307,27 @@ async fn carry(
         }
     };
     tokio::join!(parting, stopping);
+    // What was seen when it ended.
+    up.write_down(session).await?;
+    down.write_down(session).await?;
     result
+}
+
+/// What goes on beside the two directions, until the gateway wants the session to end. Each part is looked at when something
+/// has come for it, and not with every packet.
+async fn beside(
+    watch: &Watch,
+    session: &Session,
+    broker: &Broker,
+    key: Option<&CancelKey>,
+    wishes: mpsc::Receiver<cancel::Wish>,
+) -> Ending {
+    let mut parts = FuturesUnordered::from_iter([
+        session.ended().boxed(),
+        cancelling(session, broker, key, wishes).boxed(),
+        stopping(watch, session, broker, key).boxed(),
+    ]);
+    parts.next().await.unwrap_or(Ending::Shutdown)
 }
 
 /// How long a server may go on with what a client has left to it: one that has said goodbye means it to be done.
@@ -374,7 +393,7 @@ async fn cancelling(
     broker: &Broker,
     key: Option<&CancelKey>,
     mut wishes: mpsc::Receiver<cancel::Wish>,
-) {
+) -> Ending {
     while let Some(done) = wishes.recv().await {
         let _ = session.record(Event::DatabaseCancel).await;
         stop(session, broker, key).await;
@@ -384,7 +403,7 @@ async fn cancelling(
 }
 
 /// Stops each statement that has brought back too much.
-async fn stopping(watch: &Watch, session: &Session, broker: &Broker, key: Option<&CancelKey>) {
+async fn stopping(watch: &Watch, session: &Session, broker: &Broker, key: Option<&CancelKey>) -> Ending {
     loop {
         watch.to_be_stopped().await;
         stop(session, broker, key).await;

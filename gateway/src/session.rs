@@ -4,7 +4,9 @@
 //! account are its methods, so that a path around the policy or the recording has nothing to call. [`run()`] is what
 //! the gateway holds: it alone races the broker against revocation, expiry, a failed recording, an operator and shutdown.
 
+mod budget;
 mod dial;
+mod entry;
 mod inside;
 mod limits;
 mod live;
@@ -18,13 +20,16 @@ use sallyport_policies::RecordingRule;
 use sallyport_recorder::{Event, Recording, SessionId};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::access::{Access, Approach, Given, Permit, PostgresPermit, SshPermit};
 use crate::failure::{Ending, Failure};
 use crate::identity::Caller;
 use crate::target::Target;
 
-pub(crate) use dial::{dial_to_probe, dial_to_undo};
+pub use budget::Budgets;
+pub(crate) use budget::{Budget, Share};
+pub(crate) use dial::{dial_to_clean_up, dial_to_probe};
 pub use inside::{InnerCall, Inside};
 use limits::Activity;
 pub use live::Live;
@@ -39,6 +44,7 @@ pub struct Session {
     recording: Option<Recording>,
     access: Access,
     inside: Inside,
+    budget: Arc<Budget>,
     standing: watch::Sender<Standing>,
     activity: Activity,
     ended: watch::Receiver<Option<Ending>>,
@@ -62,7 +68,13 @@ impl Session {
         self.approach.target()
     }
 
-    /// Opens the transport to the target, where it speaks the protocol that the caller came for. No byte of the caller's has to be sent on it before there is a permit.
+    /// What the peers of this session and of all others of its device may send ahead.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Opens the transport to the target, where it speaks the protocol that the caller came for. No byte of the caller's may
+    /// be sent on it before there is a permit.
     ///
     /// # Errors
     /// [`Failure::Recording`] while a required recording is not open, [`Failure::Target`] when the target is not there.
@@ -160,6 +172,26 @@ impl Session {
         }
     }
 
+    /// The same of several, taking each out of `events` once it is written down. Cancel-safe: what is left there is not.
+    ///
+    /// # Errors
+    /// As for [`Session::record`].
+    pub(crate) async fn record_all(&self, events: &mut Vec<Event>) -> Result<(), Failure> {
+        let written = match &self.recording {
+            Some(recording) if !events.is_empty() => recording.events(events).await,
+            _ => Ok(()),
+        };
+        match written {
+            Err(error) if self.recording_rule() == RecordingRule::Required => {
+                Err(Failure::Recording(error.to_string()))
+            }
+            _ => {
+                events.clear();
+                Ok(())
+            }
+        }
+    }
+
     /// What the policy asks of the recording, as far as the account is known.
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {
@@ -170,7 +202,12 @@ impl Session {
 
     /// Says that something came from one of the sides, so that the session is not idle.
     pub fn touch(&self) {
-        self.activity.touch();
+        self.touch_at(Instant::now());
+    }
+
+    /// The same, where the time is known.
+    pub(crate) fn touch_at(&self, now: Instant) {
+        self.activity.touch_at(now);
     }
 
     /// Tells a person at a terminal something in passing.

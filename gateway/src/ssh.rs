@@ -19,6 +19,7 @@ mod reach;
 mod record;
 mod refuse;
 mod relay;
+mod window;
 mod wire;
 
 use std::sync::Arc;
@@ -40,11 +41,6 @@ pub use authorize::{Kind, Scope};
 pub(crate) use files::fuzzing;
 pub use greet::Greeting;
 pub use refuse::decline;
-
-/// OpenSSH's question whether the other end is there (its PROTOCOL, section 2.1 and sshd's ClientAliveInterval).
-const KEEPALIVE_REQUEST: &str = "keepalive@openssh.com";
-/// OpenSSH's promise to open no more session channels (its PROTOCOL, section 2.2).
-const NO_MORE_SESSIONS: &str = "no-more-sessions@openssh.com";
 
 /// Carries one client's connection to its target, until both are done or the gateway ends the session.
 ///
@@ -70,11 +66,53 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
         Ok(target) => target,
         Err(failure) => return Err(client.dismiss(failure, &session).await),
     };
+    carry(&client, target, &session).await
+}
 
+/// How a connection that was carried came to its end.
+enum End {
+    /// The client has gone.
+    Gone,
+    /// The gateway ended the session.
+    Ended(Ending),
+    /// Something failed that the whole session has to end for.
+    Failed(Failure),
+}
+
+/// Carries what is opened and asked on the connection, and says goodbye to both ends of it.
+async fn carry(client: &greet::Client, target: reach::Target, session: &Arc<Session>) -> Result<(), Failure> {
     let channels = TaskTracker::new();
     let farewell = relay::Farewell::default();
+    let relays = relay::Relays::new(Arc::clone(session), client.handle(), target, farewell.clone());
+    let end = until_over(client, &relays, session, &channels).await;
+    let told = match &end {
+        End::Gone => None,
+        End::Ended(ending) => Some((ending.to_string(), programs_after(ending))),
+        End::Failed(failure) => Some((failure.told(session.id()), Programs::End)),
+    };
+    if let Some((sentence, programs)) = &told {
+        farewell.say(sentence, *programs);
+    }
+    channels.close();
+    if timeout(relay::LINGER, channels.wait()).await.is_err() {
+        // A target that is slow to close its end must not keep what was cut off from being written down.
+        farewell.say("the client has gone", Programs::Leave);
+        let _ = timeout(relay::LINGER, channels.wait()).await;
+    }
+    relays.leave().await;
+    if let Some((sentence, _)) = &told {
+        client.disconnect(sentence).await;
+    }
+    match end {
+        End::Gone | End::Ended(_) => Ok(()),
+        End::Failed(failure) => Err(failure),
+    }
+}
+
+/// Has every channel carried by a task among `channels`, and every request answered in its turn, until the connection has
+/// come to its end.
+async fn until_over(client: &greet::Client, relays: &relay::Relays, session: &Session, channels: &TaskTracker) -> End {
     let mut permits = session.ssh_permits();
-    let relays = relay::Relays::new(Arc::clone(&session), client.handle(), target, farewell.clone());
     let answering = async {
         while let Some(asking) = client.asking().await {
             relays.answer(asking).await;
@@ -82,7 +120,7 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
         std::future::pending::<()>().await;
     };
     tokio::pin!(answering);
-    let result = loop {
+    loop {
         tokio::select! {
             Some(opening) = client.opening() => {
                 channels.spawn(relays.carry(opening));
@@ -94,34 +132,9 @@ pub async fn serve(greeting: Greeting, session: Arc<Session>, vault: Arc<Vault>)
             () = permits.renewed() => {
                 channels.spawn(relays.judge_listeners());
             }
-            ending = session.ended() => {
-                farewell.say(&ending.to_string(), programs_after(&ending));
-                break Ok(Some(ending.to_string()));
-            }
-            failure = relays.failed() => {
-                let told = failure.told(session.id());
-                farewell.say(&told, Programs::End);
-                break Err((failure, told));
-            }
-            () = client.gone() => break Ok(None),
-        }
-    };
-    channels.close();
-    if timeout(relay::LINGER, channels.wait()).await.is_err() {
-        // A target that is slow to close its end must not keep what was cut off from being written down.
-        farewell.say("the client has gone", Programs::Leave);
-        let _ = timeout(relay::LINGER, channels.wait()).await;
-    }
-    relays.leave().await;
-    match result {
-        Ok(None) => Ok(()),
-        Ok(Some(told)) => {
-            client.disconnect(&told).await;
-            Ok(())
-        }
-        Err((failure, told)) => {
-            client.disconnect(&told).await;
-            Err(failure)
+            ending = session.ended() => return End::Ended(ending),
+            failure = relays.failed() => return End::Failed(failure),
+            () = client.gone() => return End::Gone,
         }
     }
 }
@@ -145,3 +158,8 @@ async fn enter(
     let reached = reaching.await.map_err(|error| Failure::Ours(format!("reaching the target: {error}")))??;
     reached.enter(permit, credential, session).await
 }
+
+/// OpenSSH's question whether the other end is there (its PROTOCOL, section 2.1 and sshd's ClientAliveInterval).
+const KEEPALIVE_REQUEST: &str = "keepalive@openssh.com";
+/// OpenSSH's promise to open no more session channels (its PROTOCOL, section 2.2).
+const NO_MORE_SESSIONS: &str = "no-more-sessions@openssh.com";

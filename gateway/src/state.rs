@@ -88,10 +88,14 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A key is asked about that was never made.
-    #[error("{} is not there: `sallyport init` makes the gateway's keys; put it back from a backup if it was lost", path.display())]
-    NoKey {
-        /// The file.
+    /// The state, or a key, is asked about and was never made.
+    #[error(
+        "{} is not there: `sallyport init` makes the gateway's state and keys; put it back from a backup if it was lost, or \
+         name the right place with --state",
+        path.display()
+    )]
+    Absent {
+        /// The folder or file.
         path: PathBuf,
     },
     /// The database failed.
@@ -132,10 +136,22 @@ impl State {
             Some(prefix) => prefix,
             None => kept_prefix6(&pool).await?,
         };
-        let ledger = Ledger::start(pool.clone());
+        let ledger = Ledger::start(pool.connect_options()).map_err(disk(database))?;
         let state = Self { pool, ledger, plan: Plan::new(config.tailnet.prefix4, v6) };
         state.check_addresses().await?;
         Ok(state)
+    }
+
+    /// Opens the state that `config` names, for whoever only asks: none is made.
+    ///
+    /// # Errors
+    /// [`StateError::Absent`] when there is none; otherwise as [`State::open`].
+    pub async fn find(config: &Config) -> Result<Self, StateError> {
+        Folder::find(&config.state.folder)?;
+        match &config.state.database {
+            database if !database.exists() => Err(StateError::Absent { path: database.clone() }),
+            _ => Self::open(config).await,
+        }
     }
 
     /// The plan of addresses.
@@ -146,6 +162,7 @@ impl State {
 
     /// Closes the database in good order; the write-ahead log is folded in.
     pub async fn close(self) {
+        self.ledger.close().await;
         self.pool.close().await;
     }
 

@@ -12,6 +12,8 @@
 
 #[path = "ssh/channels.rs"]
 mod channels;
+#[path = "ssh/distance.rs"]
+mod distance;
 #[path = "middle/door.rs"]
 mod door;
 #[path = "ssh/files.rs"]
@@ -25,6 +27,8 @@ mod middle;
 mod narrowed;
 #[path = "ssh/others.rs"]
 mod others;
+#[path = "../../tests/src/skip.rs"]
+mod skip;
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -183,11 +187,12 @@ async fn start_sshd(at: &Path, user_authority: &str) -> (Child, u16) {
     assert!(keygen.await.unwrap().success());
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let folder = at.display();
+    // The folder is everybody's home too: what this machine's own shells begin with is none of the tests' business.
     let config = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host_key\nTrustedUserCAKeys {folder}/ca.pub\nPidFile none\n\
          AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n\
          PermitRootLogin prohibit-password\nSubsystem sftp /usr/lib/openssh/sftp-server\nAcceptEnv SALLY_A\n\
-         MaxStartups 1000\nMaxSessions 200\nPrintMotd no\nPrintLastLog no\n\
+         MaxStartups 1000\nMaxSessions 200\nPrintMotd no\nPrintLastLog no\nSetEnv HOME={folder}\n\
          X11Forwarding yes\nClientAliveInterval 1\nClientAliveCountMax 3\n"
     );
     std::fs::write(at.join("sshd_config"), config).unwrap();

@@ -20,6 +20,7 @@
 
 use std::time::Duration;
 
+use crate::postgres::stricter;
 use crate::{Endpoint, pattern};
 
 /// What one SSH session may do. Capabilities that apply together add up, while limits stay with the strictest.
@@ -145,8 +146,4 @@ pub struct SftpRule {
     pub download: bool,
     /// From the caller to the target; renaming, removing and creating folders too.
     pub upload: bool,
-}
-
-fn stricter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    one.into_iter().chain(other).min()
 }

@@ -188,19 +188,12 @@ pub struct SshGrant {
     pub capability_rules: Vec<Location>,
     /// Whether the caller has to log in afresh first.
     pub action: SshAction,
-    /// Names of environment variables to pass on, with `*` and `?` as wildcards; see [`SshGrant::accepts_env`].
+    /// Names of environment variables to pass on, with `*` and `?` as wildcards.
     pub accept_env: Vec<String>,
     /// What the recording has to be.
     pub recording: RecordingRule,
     /// What may be done in the session.
     pub capability: SshCapability,
-}
-
-impl SshGrant {
-    /// Whether an environment variable of this name is passed on to the target.
-    pub fn accepts_env(&self, name: &str) -> bool {
-        self.accept_env.iter().any(|pattern| crate::pattern::matches(pattern, name))
-    }
 }
 
 /// The `action` of an `ssh` rule.
@@ -241,4 +234,17 @@ pub enum RecordingRule {
     BestEffort,
     /// No recording, no session.
     Required,
+}
+
+impl RecordingRule {
+    pub(crate) const ALL: [Self; 3] = [Self::Required, Self::BestEffort, Self::Off];
+
+    /// The word in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecordingRule::Required => "required",
+            RecordingRule::BestEffort => "bestEffort",
+            RecordingRule::Off => "off",
+        }
+    }
 }

@@ -19,6 +19,16 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     whole.then(|| Duration::from_secs(seconds))
 }
 
+/// A duration in the policy's own units, the largest that it is a whole number of.
+pub(crate) fn said(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds % 3_600, seconds % 60) {
+        (0, _) => format!("{}h", seconds / 3_600),
+        (_, 0) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
 /// In seconds.
 const A_YEAR: u64 = 366 * 24 * 3_600;
 
@@ -33,6 +43,13 @@ mod tests {
         }
         for text in ["", "12", "h", "1d", "-1h", "1m1h", "1h 30m", "1.5h", "99999999h", "1hh"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_read_again() {
+        for text in ["0h", "12h", "90m", "61s"] {
+            assert_eq!(said(parse(text).unwrap()), text);
         }
     }
 }

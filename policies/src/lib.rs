@@ -1,8 +1,8 @@
 //! Sallyport's policy language: text in, decisions out.
 //!
 //! The language is Tailscale's policy file, read faithfully (<https://tailscale.com/kb/1337/policy-syntax>), with
-//! capabilities of our own, `sallyport.dev/cap/ssh` and `sallyport.dev/cap/postgres`. This crate does no I/O, reads no clock and knows no network: it turns a
-//! text into a [`Policy`], and a [`Policy`] answers for a [`Caller`] and a [`Target`].
+//! capabilities of our own, `sallyport.dev/cap/ssh` and `sallyport.dev/cap/postgres`. This crate does no I/O, reads no clock
+//! and knows no network: it turns a text into a [`Policy`], and a [`Policy`] answers for a [`Caller`] and a [`Target`].
 //!
 //! * Deny by default: rules only ever allow. A text with any mistake is refused whole, and all its mistakes are told.
 //! * `acls` and `grants` add up. SSH needs a rule of `ssh` as well; `check` rules come before `accept` rules, and of each
@@ -35,6 +35,7 @@ mod role;
 mod rules;
 mod selector;
 pub mod sql;
+mod statements;
 mod traffic;
 
 pub use capability::{ExecRule, SftpRule, SshCapability};
@@ -46,8 +47,9 @@ pub use decision::{
 pub use error::{Errors, Note, PolicyError};
 pub use forward::Endpoint;
 pub use pattern::matches as wildcard_matches;
-pub use postgres::{FunctionRule, ParameterRule, PostgresCapability, StatementKind, StatementRule};
+pub use postgres::{FunctionRule, ParameterRule, PostgresCapability};
 pub use rights::Right;
+pub use statements::{StatementKind, StatementRule};
 pub use traffic::{Port, Protocol};
 
 use rules::{Rules, Subject};

@@ -19,8 +19,6 @@ pub(crate) fn matches_path(pattern: &str, path: &str) -> bool {
     covers(pattern, path, |c| c != '/')
 }
 
-const SHELL_OPERATORS: &str = ";&|<>()`$\\!\n\r\0";
-
 /// Backtracks to the last `*` only, which is enough and takes at most `pattern × text` steps.
 fn covers(pattern: &str, text: &str, wild: impl Fn(char) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
@@ -50,6 +48,8 @@ fn covers(pattern: &str, text: &str, wild: impl Fn(char) -> bool) -> bool {
         }
     }
 }
+
+const SHELL_OPERATORS: &str = ";&|<>()`$\\!\n\r\0";
 
 #[cfg(test)]
 mod tests {

@@ -36,10 +36,9 @@
 //! caller's own name does, with its domain or without. What such a role may do comes from rules with `memberOf` alone: one
 //! without it that covers the same name adds its limits and none of its rights.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::pattern;
+use crate::{StatementRule, duration, pattern};
 
 /// What one database session may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,14 +148,13 @@ impl PostgresCapability {
         let mut facts = vec![format!("may run {}", self.statements)];
         let mut fact = |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name} {value}")));
         let listed = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
-        let seconds = |time: Duration| format!("{} s", time.as_secs());
         fact("may call", listed(&self.functions.allow));
         fact("may not call", listed(&self.functions.deny));
         fact("is", self.is_read_only().then(|| "read-only".to_owned()));
         fact("rows at most", self.max_rows.map(|count| count.to_string()));
         fact("bytes at most", self.max_bytes.map(|count| count.to_string()));
-        fact("lasts at most", self.max_duration.map(seconds));
-        fact("idle at most", self.idle_timeout.map(seconds));
+        fact("lasts at most", self.max_duration.map(duration::said));
+        fact("idle at most", self.idle_timeout.map(duration::said));
         fact("parameters are", (self.parameters == ParameterRule::Hide).then(|| "not recorded".to_owned()));
         fact("may", self.replication.then(|| "replicate".to_owned()));
         fact("has a role made for the session, member of", listed(&self.member_of));
@@ -166,84 +164,6 @@ impl PostgresCapability {
     /// Whether no statement has to be looked at: everything is allowed, and no limit depends on what a statement is.
     pub fn allows_everything(&self) -> bool {
         self.statements.any && !self.read_only && self.functions.deny.is_empty()
-    }
-}
-
-/// Which statements may be run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StatementRule {
-    /// Everything, what cannot be judged included.
-    pub any: bool,
-    /// Whole kinds.
-    pub kinds: Vec<StatementKind>,
-    /// Statements by name, each one of [`StatementRule::NAMES`].
-    pub names: Vec<String>,
-}
-
-/// A kind of statements, as pgaudit sorts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StatementKind {
-    /// `read`
-    Read,
-    /// `write`
-    Write,
-    /// `ddl`
-    Ddl,
-    /// `role`
-    Role,
-}
-
-impl StatementKind {
-    /// The word in the policy.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            StatementKind::Read => "read",
-            StatementKind::Write => "write",
-            StatementKind::Ddl => "ddl",
-            StatementKind::Role => "role",
-        }
-    }
-}
-
-impl StatementRule {
-    /// The names that a rule may use, and the kind that each belongs to. `create`, `alter` and `drop` stand for all objects.
-    pub const NAMES: &'static [(&'static str, Option<StatementKind>)] = NAMES;
-
-    /// Whether a statement of this name may be run.
-    pub fn allows(&self, name: &str) -> bool {
-        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
-        let by_kind = known.and_then(|(_, kind)| *kind).is_some_and(|kind| self.kinds.contains(&kind));
-        let all_objects = known.is_some_and(|(_, kind)| *kind == Some(StatementKind::Ddl))
-            && name.split_once(' ').is_some_and(|(verb, _)| self.names.iter().any(|one| one == verb));
-        self.any || by_kind || all_objects || self.names.iter().any(|one| one == name)
-    }
-
-    fn covers(&self, held: &StatementRule) -> bool {
-        self.any
-            || !held.any
-                && held.kinds.iter().all(|kind| self.kinds.contains(kind))
-                && held.names.iter().all(|name| self.allows(name))
-    }
-
-    /// Whether anything may be run that changes more than the session.
-    pub fn may_write(&self) -> bool {
-        self.any
-            || self.kinds.iter().any(|kind| *kind != StatementKind::Read)
-            || self.names.iter().any(|name| Self::changes_data(name))
-    }
-
-    /// Whether a statement of this name changes more than the session.
-    pub(crate) fn changes_data(name: &str) -> bool {
-        !HARMLESS_BY_NAME.contains(&name)
-    }
-}
-
-impl fmt::Display for StatementRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = self.any.then_some("any");
-        let kinds = self.kinds.iter().map(|kind| kind.as_str());
-        let words: Vec<&str> = any.into_iter().chain(kinds).chain(self.names.iter().map(String::as_str)).collect();
-        if words.is_empty() { f.write_str("nothing") } else { f.write_str(&words.join(", ")) }
     }
 }
 
@@ -297,126 +217,16 @@ fn unite<T: Clone + PartialEq>(mine: &mut Vec<T>, theirs: &[T]) {
     }
 }
 
-fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+/// The stricter of two limits, of which none is none.
+pub(crate) fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     one.into_iter().chain(other).min()
 }
-
-/// Statements that a rule may allow by name and that change nothing but the session.
-const HARMLESS_BY_NAME: [&str; 9] =
-    ["select", "show", "explain", "set", "set role", "lock", "listen", "notify", "copy"];
-
-use StatementKind::{Ddl, Read, Role, Write};
-
-const NAMES: &[(&str, Option<StatementKind>)] = &[
-    ("select", Some(Read)),
-    ("show", Some(Read)),
-    ("explain", Some(Read)),
-    ("insert", Some(Write)),
-    ("update", Some(Write)),
-    ("delete", Some(Write)),
-    ("merge", Some(Write)),
-    ("truncate", Some(Write)),
-    ("select for update", Some(Write)),
-    ("nextval", Some(Write)),
-    ("large object", Some(Write)),
-    ("create", Some(Ddl)),
-    ("alter", Some(Ddl)),
-    ("drop", Some(Ddl)),
-    ("create table", Some(Ddl)),
-    ("create index", Some(Ddl)),
-    ("create view", Some(Ddl)),
-    ("create materialized view", Some(Ddl)),
-    ("create sequence", Some(Ddl)),
-    ("create schema", Some(Ddl)),
-    ("create database", Some(Ddl)),
-    ("create function", Some(Ddl)),
-    ("create trigger", Some(Ddl)),
-    ("create type", Some(Ddl)),
-    ("create extension", Some(Ddl)),
-    ("create policy", Some(Ddl)),
-    ("create other", Some(Ddl)),
-    ("alter table", Some(Ddl)),
-    ("alter index", Some(Ddl)),
-    ("alter view", Some(Ddl)),
-    ("alter sequence", Some(Ddl)),
-    ("alter database", Some(Ddl)),
-    ("alter function", Some(Ddl)),
-    ("alter other", Some(Ddl)),
-    ("drop table", Some(Ddl)),
-    ("drop index", Some(Ddl)),
-    ("drop view", Some(Ddl)),
-    ("drop materialized view", Some(Ddl)),
-    ("drop sequence", Some(Ddl)),
-    ("drop schema", Some(Ddl)),
-    ("drop database", Some(Ddl)),
-    ("drop function", Some(Ddl)),
-    ("drop other", Some(Ddl)),
-    ("comment", Some(Ddl)),
-    ("reindex", Some(Ddl)),
-    ("refresh", Some(Ddl)),
-    ("security label", Some(Ddl)),
-    ("import foreign schema", Some(Ddl)),
-    ("grant", Some(Role)),
-    ("revoke", Some(Role)),
-    ("create role", Some(Role)),
-    ("alter role", Some(Role)),
-    ("drop role", Some(Role)),
-    ("alter default privileges", Some(Role)),
-    ("reassign owned", Some(Role)),
-    ("drop owned", Some(Role)),
-    ("set role", None),
-    ("set", None),
-    ("copy", None),
-    ("copy file", None),
-    ("copy program", None),
-    ("call", None),
-    ("do", None),
-    ("vacuum", None),
-    ("analyze", None),
-    ("cluster", None),
-    ("lock", None),
-    ("listen", None),
-    ("notify", None),
-    ("prepare transaction", None),
-    ("alter system", None),
-    ("checkpoint", None),
-    ("load", None),
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn statements(kinds: &[StatementKind], names: &[&str]) -> StatementRule {
-        StatementRule {
-            any: false,
-            kinds: kinds.to_vec(),
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn kinds_and_names_allow_just_what_they_stand_for() {
-        for (rule, name, expected) in [
-            (statements(&[Read], &[]), "select", true),
-            (statements(&[Read], &[]), "insert", false),
-            (statements(&[Read], &[]), "copy", false),
-            (statements(&[Write], &[]), "insert", true),
-            (statements(&[Write], &[]), "select", false),
-            (statements(&[Ddl], &[]), "create index", true),
-            (statements(&[Ddl], &[]), "grant", false),
-            (statements(&[], &["insert"]), "insert", true),
-            (statements(&[], &["insert"]), "update", false),
-            (statements(&[], &["create"]), "create table", true),
-            (statements(&[], &["create"]), "create role", false),
-            (statements(&[], &["create index"]), "create table", false),
-            (statements(&[], &["copy"]), "copy program", false),
-            (statements(&[Read, Write, Ddl, Role], &[]), "copy file", false),
-            (StatementRule { any: true, ..StatementRule::default() }, "alter system", true),
-        ] {
-            assert_eq!(rule.allows(name), expected, "{name} by {rule:?}");
-        }
-    }
+    use crate::StatementKind::{Read, Write};
+    use crate::statements::tests::statements;
 
     #[test]
     fn a_session_that_may_write_nothing_is_read_only() {

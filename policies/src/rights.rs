@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rules::{Rules, Subject};
-use crate::{ExecRule, Location, RecordingRule, SshCapability, SshGrant, Target};
+use crate::{ExecRule, Location, SshCapability, SshGrant, Target, duration};
 
 /// One right of an SSH session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +42,7 @@ impl Rules {
         }
         let said = applying().filter(|rule| rule.recording == Some(grant.recording)).map(|rule| &rule.location);
         let by = said.chain([&grant.ssh_rule]).next().cloned();
-        let recording = match grant.recording {
-            RecordingRule::Required => "required",
-            RecordingRule::BestEffort => "bestEffort",
-            RecordingRule::Off => "off",
-        };
-        let given = by.map(|by| (recording.to_owned(), by)).into_iter().collect();
+        let given = by.map(|by| (grant.recording.as_str().to_owned(), by)).into_iter().collect();
         rights.push(Right { name: "recording", given, missing: None });
         rights
     }
@@ -58,6 +53,23 @@ struct Kind {
     name: &'static str,
     of: fn(&SshCapability) -> Vec<String>,
     missing: Option<&'static str>,
+}
+
+fn switch(given: bool) -> Vec<String> {
+    given.then(|| "yes".to_owned()).into_iter().collect()
+}
+
+fn exec(rule: &ExecRule) -> Vec<String> {
+    match rule {
+        ExecRule::None => Vec::new(),
+        ExecRule::Any => vec!["any command".to_owned()],
+        ExecRule::Patterns(patterns) => patterns.clone(),
+    }
+}
+
+/// Several add up to the shortest.
+fn limit(time: Option<Duration>) -> Vec<String> {
+    time.map(duration::said).into_iter().collect()
 }
 
 const KINDS: [Kind; 12] = [
@@ -90,28 +102,3 @@ const KINDS: [Kind; 12] = [
     Kind { name: "maxDuration", of: |of| limit(of.max_duration), missing: None },
     Kind { name: "idleTimeout", of: |of| limit(of.idle_timeout), missing: None },
 ];
-
-fn switch(given: bool) -> Vec<String> {
-    given.then(|| "yes".to_owned()).into_iter().collect()
-}
-
-fn exec(rule: &ExecRule) -> Vec<String> {
-    match rule {
-        ExecRule::None => Vec::new(),
-        ExecRule::Any => vec!["any command".to_owned()],
-        ExecRule::Patterns(patterns) => patterns.clone(),
-    }
-}
-
-/// In the policy's own units; several add up to the shortest.
-fn limit(time: Option<Duration>) -> Vec<String> {
-    let said = |time: Duration| {
-        let seconds = time.as_secs();
-        match (seconds % 3_600, seconds % 60) {
-            (0, _) => format!("{}h", seconds / 3_600),
-            (_, 0) => format!("{}m", seconds / 60),
-            _ => format!("{seconds}s"),
-        }
-    };
-    time.map(said).into_iter().collect()
-}

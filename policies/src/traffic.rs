@@ -29,22 +29,6 @@ impl Protocol {
     }
 }
 
-const NAMES: [(&str, Protocol); 13] = [
-    ("tcp", Protocol::TCP),
-    ("udp", Protocol::UDP),
-    ("icmp", Protocol::ICMP),
-    ("ipv6-icmp", Protocol::ICMPV6),
-    ("sctp", Protocol::SCTP),
-    ("igmp", Protocol(2)),
-    ("ipv4", Protocol(4)),
-    ("ip-in-ip", Protocol(4)),
-    ("egp", Protocol(8)),
-    ("igp", Protocol(9)),
-    ("gre", Protocol(47)),
-    ("esp", Protocol(50)),
-    ("ah", Protocol(51)),
-];
-
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.iter().find(|(_, protocol)| protocol == self) {
@@ -136,6 +120,22 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
         None => number(text).map(|one| (one, one)),
     }
 }
+
+const NAMES: [(&str, Protocol); 13] = [
+    ("tcp", Protocol::TCP),
+    ("udp", Protocol::UDP),
+    ("icmp", Protocol::ICMP),
+    ("ipv6-icmp", Protocol::ICMPV6),
+    ("sctp", Protocol::SCTP),
+    ("igmp", Protocol(2)),
+    ("ipv4", Protocol(4)),
+    ("ip-in-ip", Protocol(4)),
+    ("egp", Protocol(8)),
+    ("igp", Protocol(9)),
+    ("gre", Protocol(47)),
+    ("esp", Protocol(50)),
+    ("ah", Protocol(51)),
+];
 
 #[cfg(test)]
 mod tests {

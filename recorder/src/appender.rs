@@ -13,12 +13,13 @@ use std::{
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// What a file is written in past the cache, in memory as on the disk: no file system and no disk asks for more.
-const BLOCK: usize = 4096;
-/// Bytes that are collected for one write past the cache.
-const BATCH: usize = 1 << 20;
-/// A batch that takes the disk longer than this would slow a session down: 200 MB/s.
+use crate::blocks::Blocks;
+
+/// A megabyte that takes the disk longer than this would slow a session down: 200 MB/s.
 const SLOW: Duration = Duration::from_millis(5);
+const MEGABYTE: usize = 1 << 20;
+/// So many batches in a row that are slow make a slow disk; one alone is a hiccup.
+const SLOW_BATCHES: u32 = 3;
 
 /// An open stream file.
 pub(crate) struct Appender {
@@ -28,6 +29,8 @@ pub(crate) struct Appender {
     /// Whether some of them wait.
     waits: bool,
     bulk: Bulk,
+    /// Batches that were slow, up to now and in a row.
+    slow: u32,
 }
 
 /// How bulk gets to the disk.
@@ -45,17 +48,36 @@ impl Appender {
     pub(crate) fn open(path: &Path, length: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(length == 0).mode(0o600).open(path)?;
-        Ok(Self { file: Arc::new(file), length, waits: false, bulk: Bulk::Unknown })
+        Ok(Self { file: Arc::new(file), length, waits: false, bulk: Bulk::Unknown, slow: 0 })
     }
 
     /// More is to come than is worth the cache's while: what is appended from now on may wait for more, or for
     /// [`Appender::flush`].
-    pub(crate) fn expect_bulk(&mut self) -> io::Result<()> {
+    pub(crate) fn expect_bulk(&mut self) {
         if let Bulk::Unknown = self.bulk {
             let supported = set_direct(&self.file, true).and_then(|()| set_direct(&self.file, false)).is_ok();
-            self.bulk = if supported { Bulk::Direct(Blocks::after(&self.file, self.length)?) } else { Bulk::Cached };
+            let blocks = if supported { Blocks::after(&self.file, self.length).ok() } else { None };
+            self.bulk = blocks.map_or(Bulk::Cached, Bulk::Direct);
         }
-        Ok(())
+    }
+
+    /// Where the next `size` bytes may be put together in memory that they are written from, if there is room there. Whoever
+    /// has done so says [`Appender::appended`].
+    pub(crate) fn place(&mut self, size: usize) -> io::Result<Option<&mut [u8]>> {
+        if let Bulk::Direct(blocks) = &mut self.bulk
+            && blocks.place(size).is_none()
+        {
+            self.write_blocks()?;
+        }
+        Ok(if let Bulk::Direct(blocks) = &mut self.bulk { blocks.place(size) } else { None })
+    }
+
+    /// The place is filled.
+    pub(crate) fn appended(&mut self, size: usize) {
+        if let Bulk::Direct(blocks) = &mut self.bulk {
+            blocks.filled_in(size);
+            (self.length, self.waits) = (self.length + size as u64, true);
+        }
     }
 
     /// Appends these bytes.
@@ -86,7 +108,7 @@ impl Appender {
         self.waits = false;
         match &self.bulk {
             // It is written over with what follows, if anything does, so it stays here as well.
-            Bulk::Direct(rest) => self.file.write_all_at(rest.filled(), rest.at),
+            Bulk::Direct(rest) => self.file.write_all_at(rest.filled(), rest.at()),
             Bulk::Unknown | Bulk::Cached => Ok(()),
         }
     }
@@ -102,9 +124,9 @@ impl Appender {
         if blocks.whole().is_empty() {
             return Ok(());
         }
-        let begun = Instant::now();
+        let (begun, size) = (Instant::now(), blocks.whole().len());
         set_direct(&self.file, true)?;
-        let written = self.file.write_all_at(blocks.whole(), blocks.at);
+        let written = self.file.write_all_at(blocks.whole(), blocks.at());
         set_direct(&self.file, false)?;
         let refused = match written {
             Ok(()) => {
@@ -114,8 +136,17 @@ impl Appender {
             Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => true,
             Err(error) => return Err(error),
         };
-        if refused || begun.elapsed() > SLOW {
-            self.file.write_all_at(blocks.filled(), blocks.at)?;
+        self.judge(refused, size, begun.elapsed())
+    }
+
+    /// Turns to the cache when the disk does not take our blocks, or is slow all the time and not once.
+    fn judge(&mut self, refused: bool, size: usize, took: Duration) -> io::Result<()> {
+        let slow = took.as_micros() > SLOW.as_micros() * (size.max(MEGABYTE) / MEGABYTE) as u128;
+        self.slow = if slow { self.slow + 1 } else { 0 };
+        if let Bulk::Direct(blocks) = &self.bulk
+            && (refused || self.slow >= SLOW_BATCHES)
+        {
+            self.file.write_all_at(blocks.filled(), blocks.at())?;
             self.bulk = Bulk::Cached;
         }
         Ok(())
@@ -128,63 +159,10 @@ fn set_direct(file: &File, direct: bool) -> io::Result<()> {
     fcntl(file, FcntlArg::F_SETFL(flags)).map(drop).map_err(io::Error::from)
 }
 
-/// A piece of a file from the border of a block on, which lies on one in memory, too.
-struct Blocks {
-    memory: Vec<u8>,
-    /// Where in `memory` it begins.
-    begin: usize,
-    length: usize,
-    /// Where in the file it begins.
-    at: u64,
-}
-
-impl Blocks {
-    /// What begins with the last block of a file of `length` bytes, if that is not whole.
-    fn after(file: &File, length: u64) -> io::Result<Self> {
-        let memory = vec![0; BLOCK + BATCH];
-        let begin = memory.as_ptr().align_offset(BLOCK);
-        let over = usize::try_from(length % BLOCK as u64).unwrap_or_default();
-        let mut blocks = Self { memory, begin, length: over, at: length - over as u64 };
-        let rest = blocks.memory.get_mut(begin..begin + over).unwrap_or_default();
-        file.read_exact_at(rest, length - over as u64)?;
-        Ok(blocks)
-    }
-
-    /// Takes in as much as there is room for, and says how much that was.
-    fn fill(&mut self, bytes: &[u8]) -> usize {
-        let from = self.begin + self.length;
-        let taken = bytes.len().min(BATCH - self.length);
-        if let (Some(room), Some(bytes)) = (self.memory.get_mut(from..from + taken), bytes.get(..taken)) {
-            room.copy_from_slice(bytes);
-        }
-        self.length += taken;
-        taken
-    }
-
-    fn is_full(&self) -> bool {
-        self.length == BATCH
-    }
-
-    fn filled(&self) -> &[u8] {
-        self.memory.get(self.begin..self.begin + self.length).unwrap_or_default()
-    }
-
-    fn whole(&self) -> &[u8] {
-        self.filled().get(..self.length - self.length % BLOCK).unwrap_or_default()
-    }
-
-    /// The whole blocks are in the file: what is left over moves to the front.
-    fn written(&mut self) {
-        let (rest, whole) = (self.length % BLOCK, self.whole().len());
-        self.memory.copy_within(self.begin + whole..self.begin + whole + rest, self.begin);
-        self.at += whole as u64;
-        self.length = rest;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocks::BATCH;
 
     /// Writes to a file that says at each byte where it is.
     fn write(appender: &mut Appender, all: &mut Vec<u8>, size: usize) {
@@ -202,7 +180,7 @@ mod tests {
             let mut appender = Appender::open(&path, all.len() as u64).unwrap();
             write(&mut appender, &mut all, 7);
             assert_eq!(std::fs::metadata(&path).unwrap().len(), all.len() as u64, "a little is there at once");
-            appender.expect_bulk().unwrap();
+            appender.expect_bulk();
             for _flushed in 0..4 {
                 for size in [300_001, 5, BATCH, 4096, 3 * BATCH + 1] {
                     write(&mut appender, &mut all, size);
@@ -218,15 +196,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stream");
         let (mut appender, mut all) = (Appender::open(&path, 0).unwrap(), vec![]);
-        // No disk takes blocks from an odd address.
-        let mut odd = Blocks::after(&appender.file, 0).unwrap();
-        odd.begin = if odd.begin == 0 { 1 } else { odd.begin - 1 };
-        appender.bulk = Bulk::Direct(odd);
+        // No disk takes blocks at an odd place of a file.
+        write(&mut appender, &mut all, 7);
+        appender.bulk = Bulk::Direct(Blocks::anywhere(7).unwrap());
         for size in [300_001, BATCH, BATCH, 5] {
             write(&mut appender, &mut all, size);
         }
         appender.flush().unwrap();
         assert!(matches!(appender.bulk, Bulk::Cached));
+        assert!(std::fs::read(&path).unwrap() == all);
+    }
+
+    #[test]
+    fn what_is_put_together_in_place_stands_between_what_is_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stream");
+        let (mut appender, mut all) = (Appender::open(&path, 0).unwrap(), vec![]);
+        assert!(appender.place(1).unwrap().is_none(), "a little goes to the file at once");
+        write(&mut appender, &mut all, 5);
+        appender.expect_bulk();
+        for size in [300_001, BATCH / 2, BATCH / 2, BATCH - 4096, 1] {
+            let place = appender.place(size).unwrap().unwrap();
+            place.iter_mut().zip(all.len()..).for_each(|(byte, at)| *byte = u8::try_from(at % 251).unwrap());
+            all.extend_from_slice(place);
+            appender.appended(size);
+            write(&mut appender, &mut all, 5);
+        }
+        assert!(appender.place(BATCH + 1).unwrap().is_none(), "there is no room for so much");
+        write(&mut appender, &mut all, BATCH + 1);
+        appender.flush().unwrap();
+        assert!(std::fs::read(&path).unwrap() == all);
+    }
+
+    #[test]
+    fn a_hiccup_of_the_disk_is_forgiven_and_a_slow_disk_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stream");
+        let (mut appender, mut all) = (Appender::open(&path, 0).unwrap(), vec![]);
+        appender.expect_bulk();
+        write(&mut appender, &mut all, 300_001);
+        let (slow, quick) = (Duration::from_millis(11), Duration::from_millis(9));
+        for took in [slow, slow, quick, slow, slow] {
+            appender.judge(false, BATCH, took).unwrap();
+            assert!(matches!(appender.bulk, Bulk::Direct(_)));
+        }
+        // The last bytes before a sync are few, and the disk has its own time for each write.
+        appender.judge(false, 4096, SLOW).unwrap();
+        assert_eq!(appender.slow, 0);
+        for _batch in 0..SLOW_BATCHES {
+            appender.judge(false, BATCH, slow).unwrap();
+        }
+        assert!(matches!(appender.bulk, Bulk::Cached));
+        write(&mut appender, &mut all, 5);
+        appender.flush().unwrap();
         assert!(std::fs::read(&path).unwrap() == all);
     }
 }

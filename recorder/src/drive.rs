@@ -6,7 +6,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep_until},
 };
@@ -167,22 +167,15 @@ impl Driver {
 /// Takes in messages of up to `most` bytes or until a segment is full. Their room is free again when all are taken in, so
 /// that a session that waits for some is woken once.
 fn absorb(writer: &mut Writer, queue: &Queue, most: usize) -> Option<Ending> {
-    let mut room: Option<OwnedSemaphorePermit> = None;
-    let mut taken = 0;
-    while taken < most && !writer.has_full() {
-        let mut queued = queue.pop()?;
-        taken += queued.message.cost();
-        if let Some(more) = queued.room.take() {
-            match &mut room {
-                Some(room) => room.merge(more),
-                none => *none = Some(more),
-            }
-        }
-        if let Some(ending) = writer.absorb(queued) {
-            return Some(ending);
-        }
+    let (mut taken, mut room, mut ending) = (0, 0, None);
+    while taken < most && ending.is_none() && !writer.has_full() {
+        let Some(queued) = queue.pop() else { break };
+        taken += queued.bytes;
+        room += queued.room;
+        ending = writer.absorb(queued);
     }
-    None
+    queue.free(room);
+    ending
 }
 
 async fn blocking<T: Send + 'static>(

@@ -9,13 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Header, MANIFEST, Manifest, RecorderError};
+use crate::{
+    Header, MANIFEST, Manifest, RecorderError,
+    unsynced::{Today, Unsynced},
+};
 
 /// The name under which the next manifest is written before it takes the old one's place.
 pub(crate) const NEXT_MANIFEST: &str = "manifest.json.next";
-
-/// A file or folder that was changed and must be synced, and its path for the error message.
-pub(crate) type Unsynced = (PathBuf, Arc<File>);
 
 /// A folder that was just made, locked.
 pub(crate) struct New {
@@ -31,19 +31,17 @@ pub(crate) fn path_of(root: &Path, header: &Header) -> PathBuf {
     root.join(day.to_string()).join(header.id.to_string())
 }
 
-/// Makes the folder with an open manifest in it. Nothing is synced yet: that would hold up every new session, and the
+/// Makes the folder with an open manifest in it. Nothing of it is synced yet: that would hold up every new session, and the
 /// first sync comes within the second that recordings promise.
-pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError> {
+pub(crate) fn create(root: &Path, today: &Today, header: &Header) -> Result<New, RecorderError> {
     let path = path_of(root, header);
     let day = path.parent().unwrap_or(root).to_owned();
     let disk = |path: &Path| {
         let path = path.to_owned();
         move |error: io::Error| RecorderError::disk(path, error)
     };
-    make(&day)
-        .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-        .map_err(disk(&day))?;
-    make(&path).map_err(disk(&path))?;
+    make_within(&day, &path).map_err(disk(&path))?;
+    let above = today.made_in(&day).map_err(disk(&day))?;
     let lock = Arc::new(File::open(&path).map_err(disk(&path))?);
     if let Err(error) = lock.try_lock() {
         return Err(RecorderError::disk(&path, io_error(error)));
@@ -52,8 +50,8 @@ pub(crate) fn create(root: &Path, header: &Header) -> Result<New, RecorderError>
     let (next, file) = write_manifest(&path.join(NEXT_MANIFEST), &Manifest::open(header.clone()))?;
     let name = path.join(MANIFEST);
     std::fs::rename(&next, &name).map_err(disk(&next))?;
-    let open = |path: &Path| Ok((path.to_owned(), Arc::new(File::open(path).map_err(disk(path))?)));
-    let unsynced = vec![(name, Arc::new(file)), (path.clone(), Arc::clone(&lock)), open(&day)?, open(root)?];
+    let whole = Unsynced::file(path.clone(), Arc::clone(&lock));
+    let unsynced = vec![Unsynced::file(name, Arc::new(file)), whole, above];
     Ok(New { path, lock, unsynced })
 }
 
@@ -67,11 +65,17 @@ pub(crate) fn lock(path: &Path) -> io::Result<Option<Arc<File>>> {
     }
 }
 
-/// Puts a new manifest in the place of the old one, whole or not at all.
-pub(crate) fn replace_manifest(folder: &Path, manifest: &Manifest) -> Result<(), RecorderError> {
+/// Writes the next manifest, which is to be synced before it takes the old one's place.
+pub(crate) fn write_next(folder: &Path, manifest: &Manifest) -> Result<Unsynced, RecorderError> {
     let (next, file) = write_manifest(&folder.join(NEXT_MANIFEST), manifest)?;
-    let renamed = file.sync_all().and_then(|()| std::fs::rename(&next, folder.join(MANIFEST)));
-    renamed.and_then(|()| File::open(folder)?.sync_all()).map_err(|error| RecorderError::disk(next, error))
+    Ok(Unsynced::file(next, Arc::new(file)))
+}
+
+/// Puts the next manifest in the place of the old one, and waits for the disk. `lock` is the folder itself.
+pub(crate) fn replace_manifest(folder: &Path, lock: &File) -> Result<(), RecorderError> {
+    let next = folder.join(NEXT_MANIFEST);
+    let renamed = std::fs::rename(&next, folder.join(MANIFEST));
+    renamed.and_then(|()| lock.sync_data()).map_err(|error| RecorderError::disk(next, error))
 }
 
 fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(PathBuf, File), RecorderError> {
@@ -80,6 +84,18 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(PathBuf, File), R
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(&text).map(|()| file));
     written.map(|file| (path.to_owned(), file)).map_err(|error| RecorderError::disk(path, error))
+}
+
+/// Makes the folder of a recording, and that of its day where it is not there.
+fn make_within(day: &Path, path: &Path) -> io::Result<()> {
+    match make(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        made => return made,
+    }
+    match make(day) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => make(path),
+    }
 }
 
 /// Makes a folder for the owner alone.

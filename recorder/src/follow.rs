@@ -31,7 +31,7 @@ impl Follow {
         let mut follow = Self {
             folder: folder.to_owned(),
             known: BTreeSet::new(),
-            entries: Entries { cursors: vec![], last_ms: 0 },
+            entries: Entries::default(),
             outputs_from_us: outputs_from_ms.saturating_mul(1000),
         };
         follow.look()?;
@@ -43,7 +43,7 @@ impl Follow {
     /// # Errors
     /// When the folder cannot be read.
     pub fn look(&mut self) -> Result<(), ReadError> {
-        self.entries.cursors.iter_mut().for_each(Cursor::look_again);
+        self.entries.look_again();
         for id in read::streams(&self.folder)? {
             // A stream that turned out to be damaged was let go, and is not begun again.
             if self.known.insert(id) {
@@ -51,10 +51,9 @@ impl Follow {
                     StreamId::Stdout(_) | StreamId::Stderr(_) => self.outputs_from_us,
                     StreamId::Timeline | StreamId::Terminal(_) => 0,
                 };
-                self.entries.cursors.push(Cursor::new(id, self.folder.join(id.to_string()), true, from_us));
+                self.entries.put(Cursor::new(id, self.folder.join(id.to_string()), true, from_us));
             }
         }
-        self.entries.cursors.sort_by_key(|cursor| cursor.id);
         Ok(())
     }
 

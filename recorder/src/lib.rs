@@ -9,8 +9,18 @@
 //! After a crash: [`Store::recover`]. Reading: [`read::RecordingReader`], which trusts nothing, and [`follow::Follow`], which
 //! reads along while it is written. Proof: [`verify()`].
 
+// Tests in here record what the tests outside do, which know this crate by its name.
+#[cfg(test)]
+extern crate self as sallyport_recorder;
+#[cfg(test)]
+#[path = "../tests/support/made.rs"]
+#[allow(unreachable_pub, reason = "the tests outside see it")]
+mod made;
+
 mod appender;
+mod blocks;
 mod cast;
+mod content;
 mod cursor;
 mod database;
 mod drive;
@@ -30,6 +40,7 @@ mod recover;
 pub mod scan;
 pub mod segment;
 mod store;
+mod unsynced;
 pub mod verify;
 mod viewing;
 mod writer;

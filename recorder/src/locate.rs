@@ -51,8 +51,20 @@ fn mend_at(frame: &mut [u8], place: usize) -> Option<(Spot, Linked)> {
     None
 }
 
-/// Where data differs from what its header says of it.
+/// Where data differs from what its header says of it, to the byte where a single one is wrong.
 pub(crate) fn wrong_data(header: &SegmentHeader, data: &[u8]) -> Spot {
+    let (spot, difference) = differing(header, data);
+    let exact = difference.and_then(|difference| wrong_byte(header.data, data, spot, difference));
+    exact.unwrap_or(spot)
+}
+
+/// The same as far as the checksums of blocks tell, which needs no search.
+pub(crate) fn wrong_blocks(header: &SegmentHeader, data: &[u8]) -> Spot {
+    differing(header, data).0
+}
+
+/// The blocks whose checksums are wrong, and what the one's differs by if it is one.
+fn differing(header: &SegmentHeader, data: &[u8]) -> (Spot, Option<u32>) {
     let sums = data.chunks(BLOCK).map(crc32fast::hash).zip(&header.blocks);
     let wrong: Vec<(usize, u32)> = sums
         .enumerate()
@@ -60,18 +72,16 @@ pub(crate) fn wrong_data(header: &SegmentHeader, data: &[u8]) -> Spot {
         .map(|(at, (is, should))| (at, is ^ should))
         .collect();
     let (Some((first, difference)), Some((last, _))) = (wrong.first(), wrong.last()) else {
-        return Spot { start: 0, length: data.len() };
+        return (Spot { start: 0, length: data.len() }, None);
     };
     let start = first * BLOCK;
     let end = (last * BLOCK + BLOCK).min(data.len());
-    let block = data.get(start..end).unwrap_or_default();
-    let exact = if first == last { wrong_byte(header.data, data, start, block.len(), *difference) } else { None };
-    exact.unwrap_or(Spot { start, length: end - start })
+    (Spot { start, length: end - start }, (first == last).then_some(*difference))
 }
 
 /// CRC-32 is linear: a wrong byte changes it by a value that depends only on the change and on how many bytes follow. The
 /// hash then proves the guess.
-fn wrong_byte(should: Hash, data: &[u8], start: usize, length: usize, difference: u32) -> Option<Spot> {
+fn wrong_byte(should: Hash, data: &[u8], Spot { start, length }: Spot, difference: u32) -> Option<Spot> {
     let mut mended = data.to_vec();
     for change in 1..=u8::MAX {
         let mut effect = crc_step(u32::from(change));
@@ -136,6 +146,8 @@ mod tests {
             let mut broken = data.clone();
             broken[place] ^= 0x80;
             assert_eq!(wrong_data(&header, &broken), Spot { start: place, length: 1 });
+            let start = place / BLOCK * BLOCK;
+            assert_eq!(wrong_blocks(&header, &broken), Spot { start, length: BLOCK.min(data.len() - start) });
         }
         let mut broken = data.clone();
         broken[5000] ^= 1;

@@ -7,15 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{End, Outcome, SessionId, hash::Hash};
 
-/// Name of the manifest in a recording's folder.
-pub const MANIFEST: &str = "manifest.json";
-/// Version of the format that this crate writes; FORMAT.md describes it.
-pub const VERSION: u32 = 1;
-/// Said before the canonical manifest when it is signed, so that the signature can mean nothing else.
-const SIGNED_AS: &[u8] = b"sallyport recording manifest v1\n";
-/// Said before the header when the chain's first link is made.
-const CHAINED_AS: &[u8] = b"sallyport recording chain v1\n";
-
 /// Who is being recorded, where, under which policy: what is known before the first byte flows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -249,28 +240,19 @@ impl Header {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+/// Name of the manifest in a recording's folder.
+pub const MANIFEST: &str = "manifest.json";
+/// Version of the format that this crate writes; FORMAT.md describes it.
+pub const VERSION: u32 = 1;
+/// Said before the canonical manifest when it is signed, so that the signature can mean nothing else.
+const SIGNED_AS: &[u8] = b"sallyport recording manifest v1\n";
+/// Said before the header when the chain's first link is made.
+const CHAINED_AS: &[u8] = b"sallyport recording chain v1\n";
 
-    pub(crate) fn header() -> Header {
-        let started = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        Header {
-            id: SessionId::new(started),
-            protocol: "ssh".into(),
-            caller: Caller {
-                user: Some("alice@example.com".into()),
-                tags: vec![],
-                device: "alice-laptop".into(),
-                key: "kkEFqJzMbGlJ8iBCQjPzYGBw1sFC5HLmHvhXsQfGHDM=".into(),
-                address: "100.64.0.7".into(),
-            },
-            target: Target { name: "web1".into(), address: "10.0.3.7:22".into() },
-            policy: PolicyStamp { revision: "0123456789ab".into(), rules: vec!["ssh[0] 12:5".into()] },
-            gateway: "gateway".into(),
-            started,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::made::header;
 
     fn seal() -> Seal {
         let header = header();

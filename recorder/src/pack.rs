@@ -1,11 +1,17 @@
 //! Content → zstd frame and back. Fast before small: a recorder that cannot keep up slows the session down. It owns the
 //! choice of level, and the few compressors that all sessions share, so that an idle session keeps none.
 
-use std::{io, sync::Mutex};
+use std::{
+    io::{self, Write as _},
+    sync::Mutex,
+};
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::segment::{MAX_CONTENT, narrow};
+use crate::{
+    content::Content,
+    segment::{MAX_CONTENT, narrow},
+};
 
 /// For the few kilobytes that a person makes: small, and still quick.
 const LEVEL_CALM: i32 = 3;
@@ -20,12 +26,14 @@ const RUSH: u64 = 10_000;
 /// From this speed on it is a flood, whose session would wait for its compression above all: it is stored as it is, unless
 /// it is of the kind that compresses to next to nothing, which is quicker than storing it.
 const FLOOD: u64 = 200_000;
-/// Bytes from the middle of bulk content that are compressed first, to see whether it is worth it.
+/// Bytes of bulk content that are compressed first, to see whether it is worth it.
 const SAMPLE: usize = 4 << 10;
 /// Compressors kept for the next segment, about 1 MB each.
 const KEPT: usize = 2;
 /// Most bytes of one zstd block (RFC 8878, 3.1.1.2.4).
 const ZSTD_BLOCK: usize = 128 << 10;
+/// Bytes of a frame's own header before its raw blocks.
+const STORED_HEADER: usize = 9;
 
 /// Compresses segments for all sessions of a store.
 #[derive(Default)]
@@ -33,56 +41,128 @@ pub(crate) struct Packer {
     idle: Mutex<Vec<Compressor<'static>>>,
 }
 
+/// How fast a stream's bulk has lately come: a session that stands still for a moment, maybe because of us, is not a slow one.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Pace {
+    bytes: u64,
+    us: u64,
+}
+
+impl Pace {
+    /// Counts a segment's bytes, and the microseconds that they took to arrive. About two megabytes are remembered.
+    pub(crate) fn count(&mut self, bytes: usize, us: u64) {
+        if bytes >= BULK {
+            self.bytes = self.bytes / 8 * 7 + bytes as u64;
+            self.us = self.us / 8 * 7 + us;
+        }
+    }
+
+    /// Whether it is at least so many bytes a millisecond.
+    fn is(self, speed: u64) -> bool {
+        self.bytes >= speed.saturating_mul(self.us / 1000)
+    }
+}
+
+/// What a packer needs room for, kept from one segment to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    joined: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+/// Content as one zstd frame.
+pub(crate) enum Packed<'a> {
+    /// Compressed.
+    Frame(&'a [u8]),
+    /// To be stored in raw blocks.
+    Stored(&'a Content),
+}
+
 impl Packer {
-    /// Puts the content, which took `span_us` microseconds to arrive, into `packed` as one zstd frame.
-    pub(crate) fn pack(&self, content: &[u8], span_us: u64, packed: &mut Vec<u8>) -> io::Result<()> {
+    /// Packs content that came at this pace.
+    pub(crate) fn pack<'a>(&self, content: &'a Content, pace: Pace, desk: &'a mut Desk) -> io::Result<Packed<'a>> {
         let kept = self.idle.lock().ok().and_then(|mut idle| idle.pop());
         let mut compressor = kept.map_or_else(|| Compressor::new(LEVEL_CALM), Ok)?;
-        pack_with(&mut compressor, content, span_us, packed)?;
+        let packed = pack_with(&mut compressor, content, pace, desk)?;
         if let Ok(mut idle) = self.idle.lock()
             && idle.len() < KEPT
         {
             idle.push(compressor);
         }
-        Ok(())
+        Ok(packed)
     }
 }
 
-fn pack_with(compressor: &mut Compressor<'_>, content: &[u8], span_us: u64, packed: &mut Vec<u8>) -> io::Result<()> {
-    packed.clear();
+fn pack_with<'a>(
+    compressor: &mut Compressor<'_>,
+    content: &'a Content,
+    pace: Pace,
+    desk: &'a mut Desk,
+) -> io::Result<Packed<'a>> {
     if content.len() < BULK {
         compressor.set_compression_level(LEVEL_CALM)?;
     } else {
-        let as_fast_as = |speed: u64| content.len() as u64 >= speed.saturating_mul(span_us / 1000);
-        compressor.set_compression_level(if as_fast_as(RUSH) { LEVEL_RUSH } else { LEVEL_BULK })?;
-        let worth_it = if as_fast_as(FLOOD) { SAMPLE / 8 } else { SAMPLE * 31 / 32 };
-        let middle = content.len() / 2;
-        if let Some(sample) = content.get(middle..middle + SAMPLE)
-            && compressor.compress(sample)?.len() > worth_it
-        {
-            store(content, packed);
-            return Ok(());
+        compressor.set_compression_level(if pace.is(RUSH) { LEVEL_RUSH } else { LEVEL_BULK })?;
+        let worth_it = if pace.is(FLOOD) { SAMPLE / 8 } else { SAMPLE * 31 / 32 };
+        if compressor.compress(sample(content))?.len() > worth_it {
+            return Ok(Packed::Stored(content));
         }
     }
-    packed.reserve(zstd::zstd_safe::compress_bound(content.len()));
-    compressor.compress_to_buffer(content, packed)?;
-    Ok(())
+    let Desk { joined, frame } = desk;
+    let content = content.joined(joined);
+    frame.clear();
+    frame.reserve(zstd::zstd_safe::compress_bound(content.len()));
+    compressor.compress_to_buffer(content, frame)?;
+    Ok(Packed::Frame(frame))
+}
+
+/// Some bytes from the middle of the largest piece; of bulk, that is larger than a sample.
+fn sample(content: &Content) -> &[u8] {
+    let largest = content.pieces().max_by_key(|piece| piece.len()).unwrap_or_default();
+    let from = largest.len().saturating_sub(SAMPLE) / 2;
+    largest.get(from..from + SAMPLE).unwrap_or(largest)
+}
+
+impl Packed<'_> {
+    /// Bytes of the frame.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.len(),
+            Self::Stored(content) => STORED_HEADER + content.len() + 3 * content.len().div_ceil(ZSTD_BLOCK),
+        }
+    }
+
+    /// Writes the frame to where there is room for exactly that.
+    pub(crate) fn write(&self, mut out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Frame(frame) => out.write_all(frame),
+            Self::Stored(content) => store(content, out),
+        }
+    }
 }
 
 /// The content as a zstd frame of raw blocks (RFC 8878, 3.1.1): as quick as copying.
-fn store(content: &[u8], packed: &mut Vec<u8>) {
-    packed.reserve(content.len() + 16 + 3 * content.len().div_ceil(ZSTD_BLOCK));
-    packed.extend(zstd::zstd_safe::MAGICNUMBER.to_le_bytes());
+fn store(content: &Content, mut out: &mut [u8]) -> io::Result<()> {
+    out.write_all(&zstd::zstd_safe::MAGICNUMBER.to_le_bytes())?;
     // Frame header descriptor: a single segment, its size in four bytes, no checksum, no dictionary.
-    packed.push(0b1010_0000);
-    packed.extend(narrow(content.len()).to_le_bytes());
-    let mut blocks = content.chunks(ZSTD_BLOCK).peekable();
-    while let Some(block) = blocks.next() {
-        let last = u32::from(blocks.peek().is_none());
-        let [a, b, c, _] = (narrow(block.len()) << 3 | last).to_le_bytes();
-        packed.extend([a, b, c]);
-        packed.extend_from_slice(block);
+    out.write_all(&[0b1010_0000])?;
+    out.write_all(&narrow(content.len()).to_le_bytes())?;
+    let (mut left, mut room) = (content.len(), 0);
+    for mut piece in content.pieces() {
+        while !piece.is_empty() {
+            if room == 0 {
+                room = left.min(ZSTD_BLOCK);
+                left -= room;
+                let [a, b, c, _] = (narrow(room) << 3 | u32::from(left == 0)).to_le_bytes();
+                out.write_all(&[a, b, c])?;
+            }
+            let (now, rest) = piece.split_at(piece.len().min(room));
+            out.write_all(now)?;
+            room -= now.len();
+            piece = rest;
+        }
     }
+    Ok(())
 }
 
 /// The content of a zstd frame that says it has `length` bytes; never allocates more than that.
@@ -119,13 +199,27 @@ mod tests {
         .collect()
     }
 
+    /// What comes of these bytes, which took so long to arrive.
+    fn packed(bytes: &[u8], span_us: u64) -> Vec<u8> {
+        let (mut content, mut pace, mut desk) = (Content::default(), Pace::default(), Desk::default());
+        bytes.chunks(PACKET).for_each(|piece| content.push(bytes::Bytes::copy_from_slice(piece)));
+        pace.count(content.len(), span_us);
+        let packer = Packer::default();
+        let packed = packer.pack(&content, pace, &mut desk).unwrap();
+        let mut out = vec![0; packed.len()];
+        packed.write(&mut out).unwrap();
+        out
+    }
+
+    /// Pieces that do not end where zstd's blocks do.
+    const PACKET: usize = 32_001;
+
     #[test]
     fn content_of_every_kind_comes_back() {
         let text = b"the quick brown fox jumps over the lazy dog\n".repeat(20_000);
         for content in [&b"a"[..], &text[..100], &text, &noise(BULK - 1), &noise(ZSTD_BLOCK), &noise(1_000_003)] {
-            let mut packed = vec![];
             let span_us = if content.len() % 2 == 0 { 0 } else { 1_000_000 };
-            Packer::default().pack(content, span_us, &mut packed).unwrap();
+            let packed = packed(content, span_us);
             let back = unpack(&mut Decompressor::new().unwrap(), &packed, content.len()).unwrap();
             assert!(back == content, "{} bytes", content.len());
         }
@@ -133,11 +227,10 @@ mod tests {
 
     #[test]
     fn noise_is_stored_and_text_is_compressed() {
-        let mut packed = vec![];
-        Packer::default().pack(&noise(1 << 20), 0, &mut packed).unwrap();
-        assert!(packed.len() < (1 << 20) + 64, "{}", packed.len());
-        Packer::default().pack(&b"lorem ipsum dolor sit amet ".repeat(10_000), 0, &mut packed).unwrap();
-        assert!(packed.len() < 10_000, "{}", packed.len());
+        let stored = packed(&noise(1 << 20), 0).len();
+        assert!(stored < (1 << 20) + 64, "{stored}");
+        let compressed = packed(&b"lorem ipsum dolor sit amet ".repeat(10_000), 0).len();
+        assert!(compressed < 10_000, "{compressed}");
     }
 
     #[test]
@@ -147,21 +240,30 @@ mod tests {
                 .flat_map(|n| format!("GET /items/{:x} 200\n", n.wrapping_mul(2_654_435_761)).into_bytes())
                 .collect()
         };
-        let size = |content: &[u8], span_us: u64| {
-            let mut packed = vec![];
-            Packer::default().pack(content, span_us, &mut packed).unwrap();
-            packed.len()
-        };
         let log = lines(20_000);
-        assert!(size(&log, 100_000) < log.len() * 9 / 10, "it came at leisure");
-        assert!(size(&log, 1000) > log.len(), "it came as a flood");
-        assert!(size(&vec![0; 1 << 20], 1000) < 1000, "zeros in a flood");
+        assert!(packed(&log, 100_000).len() < log.len() * 9 / 10, "it came at leisure");
+        assert!(packed(&log, 1000).len() > log.len(), "it came as a flood");
+        assert!(packed(&vec![0; 1 << 20], 1000).len() < 1000, "zeros in a flood");
+    }
+
+    #[test]
+    fn a_flood_that_stands_still_for_a_moment_is_one_all_the_same() {
+        let mut pace = Pace::default();
+        let segments = |pace: &mut Pace, count: usize, us: u64| (0..count).for_each(|_| pace.count(256 << 10, us));
+        segments(&mut pace, 8, 400);
+        assert!(pace.is(FLOOD));
+        pace.count(256 << 10, 5000);
+        assert!(pace.is(FLOOD), "the disk had a hiccup");
+        segments(&mut pace, 8, 2500);
+        assert!(!pace.is(FLOOD) && pace.is(RUSH), "it has calmed down");
+        pace.count(BULK - 1, 0);
+        segments(&mut pace, 100, 30_000);
+        assert!(!pace.is(RUSH));
     }
 
     #[test]
     fn a_frame_that_grows_beyond_its_word_is_refused() {
-        let mut bomb = vec![];
-        Packer::default().pack(&vec![0; MAX_CONTENT], 0, &mut bomb).unwrap();
+        let bomb = packed(&vec![0; MAX_CONTENT], 0);
         let mut decompressor = Decompressor::new().unwrap();
         assert!(unpack(&mut decompressor, &bomb, 1000).is_err());
         let mut two = bomb.clone();

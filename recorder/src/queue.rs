@@ -3,12 +3,13 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io::Write as _,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{Notify, Semaphore, TryAcquireError, oneshot, watch},
     time::Instant,
 };
 
@@ -18,11 +19,15 @@ use crate::{End, RecorderError, Sealed, StreamId, TerminalHeader};
 pub const QUEUE_BYTES: usize = 1 << 20;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 128;
+/// Events that come one after the other lie together until they are as many bytes, so that taking them in costs one message.
+const LOT: usize = 32 << 10;
+/// What an event costs beside its JSON: the time before it, of 20 digits at the most, and the line's end.
+const STAMP: usize = 32;
 
 /// What a session tells its writer.
 pub(crate) enum Message {
-    /// An event as JSON, without its time.
-    Event(Vec<u8>),
+    /// Events as lines of JSON, each with its time, and the time of the first.
+    Events(Vec<u8>, u64),
     /// A terminal begins.
     Terminal(StreamId, Box<TerminalHeader>),
     /// A terminal has a new size.
@@ -47,24 +52,28 @@ impl Message {
     pub(crate) fn cost(&self) -> usize {
         OVERHEAD
             + match self {
-                Self::Event(line) => line.len(),
+                // Each has paid for itself as it came.
+                Self::Events(..) => 0,
                 Self::Output(_, bytes) => bytes.len(),
                 _ => 0,
             }
     }
 }
 
-/// A message with the time at which it got its place, and the room that it takes until it is written.
+/// A message with the time at which it got its place (of events the last one's), and the bytes that it counts for until it
+/// is written.
 pub(crate) struct Queued {
     pub(crate) at_us: u64,
     pub(crate) message: Message,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) bytes: usize,
+    /// What is free again when it is written: see [`Queue::free`].
+    pub(crate) room: usize,
 }
 
 /// The queue, the clock, and whether recording has failed.
 pub(crate) struct Queue {
     started: Instant,
-    room: Arc<Semaphore>,
+    room: Semaphore,
     inner: Mutex<Inner>,
     ready: Notify,
     failure: watch::Sender<Option<RecorderError>>,
@@ -87,7 +96,7 @@ impl Queue {
     pub(crate) fn new(started: Instant) -> Self {
         Self {
             started,
-            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            room: Semaphore::new(QUEUE_BYTES),
             inner: Mutex::default(),
             ready: Notify::new(),
             failure: watch::Sender::new(None),
@@ -97,33 +106,91 @@ impl Queue {
 
     /// Waits for room and adds the message. Cancel-safe: a call that was given up has added nothing.
     pub(crate) async fn push(&self, message: Message) -> Result<(), RecorderError> {
-        let cost = message.cost().min(QUEUE_BYTES);
-        let room = Arc::clone(&self.room).acquire_many_owned(crate::segment::narrow(cost)).await;
-        let room = room.map_err(|_closed| self.error())?;
-        self.insert(message, Some(room))
+        let room = self.take_room(message.cost()).await?;
+        self.insert(message, room)
+    }
+
+    /// Waits for room and adds an event, which is JSON without its time. Cancel-safe: a call that was given up has added
+    /// nothing.
+    pub(crate) async fn push_event(&self, json: &[u8]) -> Result<(), RecorderError> {
+        let room = self.take_room(json.len() + STAMP).await?;
+        self.insert_event(json, room)
+    }
+
+    /// Adds an event where there is room for it now; whether there was.
+    pub(crate) fn try_push_event(&self, json: &[u8]) -> Result<bool, RecorderError> {
+        let room = (json.len() + STAMP).min(QUEUE_BYTES);
+        match self.room.try_acquire_many(crate::segment::narrow(room)) {
+            Ok(taken) => taken.forget(),
+            Err(TryAcquireError::NoPermits) => return Ok(false),
+            Err(TryAcquireError::Closed) => return Err(self.error()),
+        }
+        self.insert_event(json, room).map(|()| true)
+    }
+
+    /// Waits for as much room, which is free again by [`Queue::free`].
+    async fn take_room(&self, cost: usize) -> Result<usize, RecorderError> {
+        let room = cost.min(QUEUE_BYTES);
+        let taken = self.room.acquire_many(crate::segment::narrow(room)).await;
+        taken.map_err(|_closed| self.error())?.forget();
+        Ok(room)
+    }
+
+    /// As much room is free again.
+    pub(crate) fn free(&self, room: usize) {
+        self.room.add_permits(room);
     }
 
     /// Adds a message that takes no room and needs none: the last ones of a stream or a recording.
     pub(crate) fn push_last(&self, message: Message) {
         // On a recording that has ended there is nothing left to end.
-        let _ = self.insert(message, None);
+        let _ = self.insert(message, 0);
     }
 
-    fn insert(&self, message: Message, room: Option<OwnedSemaphorePermit>) -> Result<(), RecorderError> {
-        let mut inner = self.lock();
-        if inner.ended {
-            return Err(self.error());
-        }
+    fn insert(&self, message: Message, room: usize) -> Result<(), RecorderError> {
+        let mut inner = self.open()?;
         // The time is taken under the lock, so that times never run backwards along the queue.
         let at_us = self.now_us();
-        inner.bytes += message.cost();
-        let wake = inner.bytes >= inner.enough || message.is_last();
-        inner.waiting.push_back(Queued { at_us, message, room });
+        let (bytes, last) = (message.cost(), message.is_last());
+        inner.waiting.push_back(Queued { at_us, message, bytes, room });
+        self.inserted(inner, bytes, last);
+        Ok(())
+    }
+
+    fn insert_event(&self, json: &[u8], room: usize) -> Result<(), RecorderError> {
+        let mut inner = self.open()?;
+        let at_us = self.now_us();
+        let bytes = json.len() + STAMP;
+        let fits = |queued: &&mut Queued| matches!(&queued.message, Message::Events(lines, _) if lines.len() < LOT);
+        match inner.waiting.back_mut().filter(fits) {
+            Some(Queued { message: Message::Events(lines, _), at_us: last_us, bytes: all, room: taken }) => {
+                add_line(lines, at_us, json);
+                (*last_us, *all, *taken) = (at_us, *all + bytes, *taken + room);
+            }
+            _ => {
+                let mut lines = Vec::with_capacity(bytes);
+                add_line(&mut lines, at_us, json);
+                inner.waiting.push_back(Queued { at_us, message: Message::Events(lines, at_us), bytes, room });
+            }
+        }
+        self.inserted(inner, bytes, false);
+        Ok(())
+    }
+
+    /// What waits, while something can be added to it.
+    fn open(&self) -> Result<MutexGuard<'_, Inner>, RecorderError> {
+        let inner = self.lock();
+        if inner.ended { Err(self.error()) } else { Ok(inner) }
+    }
+
+    /// Wakes the writer if that is worth it.
+    fn inserted(&self, mut inner: MutexGuard<'_, Inner>, bytes: usize, last: bool) {
+        inner.bytes += bytes;
+        let wake = inner.bytes >= inner.enough || last;
         drop(inner);
         if wake {
             self.ready.notify_one();
         }
-        Ok(())
     }
 
     /// Takes a number for a stream; each number can be taken once.
@@ -137,7 +204,7 @@ impl Queue {
             return Err(self.error());
         }
         self.room.close();
-        self.insert(message, None)
+        self.insert(message, 0)
     }
 
     /// Whether nothing waits.
@@ -149,7 +216,7 @@ impl Queue {
     pub(crate) fn pop(&self) -> Option<Queued> {
         let mut inner = self.lock();
         let next = inner.waiting.pop_front()?;
-        inner.bytes -= next.message.cost();
+        inner.bytes -= next.bytes;
         if inner.waiting.is_empty() {
             inner.waiting.shrink_to(4);
         }
@@ -213,9 +280,17 @@ impl Queue {
     }
 }
 
+/// Adds an event's line.
+pub(crate) fn add_line(lines: &mut Vec<u8>, at_us: u64, json: &[u8]) {
+    // Into memory, which cannot fail.
+    let _ = write!(lines, "{{\"at_us\":{at_us},");
+    lines.extend_from_slice(json.strip_prefix(b"{").unwrap_or(json));
+    lines.push(b'\n');
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
 
@@ -237,8 +312,8 @@ mod tests {
         }
         assert!(pushed >= QUEUE_BYTES / 2);
         assert!(waits(&queue).await, "still full");
-        drop(queue.pop().unwrap());
-        drop(queue.pop().unwrap());
+        queue.free(queue.pop().unwrap().room);
+        queue.free(queue.pop().unwrap().room);
         assert!(!waits(&queue).await, "a place is free");
     }
 
@@ -247,8 +322,43 @@ mod tests {
         let queue = Queue::new(Instant::now());
         queue.push(kilobytes(3 << 10)).await.unwrap();
         assert!(waits(&queue).await);
-        drop(queue.pop());
+        queue.free(queue.pop().unwrap().room);
         assert!(!waits(&queue).await);
+    }
+
+    #[tokio::test]
+    async fn events_lie_together_in_their_order_and_take_room_each() {
+        let queue = Queue::new(Instant::now());
+        for _event in 0..3 {
+            assert!(queue.try_push_event(b"{\"type\":\"database_cancel\"}").unwrap());
+        }
+        queue.push(kilobytes(1)).await.unwrap();
+        queue.push_event(b"{\"type\":\"resumed\"}").await.unwrap();
+        let first = queue.pop().unwrap();
+        let Message::Events(lines, from_us) = first.message else { panic!() };
+        let lines: Vec<serde_json::Value> =
+            lines.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+        let times: Vec<_> = lines.iter().map(|line| line["at_us"].as_u64().unwrap()).collect();
+        assert!(times.is_sorted() && times[0] == from_us && times[2] == first.at_us, "{times:?}");
+        assert_eq!((first.room, first.bytes), (3 * (26 + STAMP), 3 * (26 + STAMP)));
+        assert!(matches!(queue.pop().unwrap().message, Message::Output(..)));
+        assert!(matches!(queue.pop().unwrap().message, Message::Events(..)));
+        assert!(queue.is_empty() && queue.lock().bytes == 0);
+
+        let event = vec![b'x'; 10_000];
+        let mut pushed = 0;
+        while queue.try_push_event(&event).unwrap() {
+            pushed += event.len();
+            assert!(pushed <= QUEUE_BYTES, "the queue takes in more than its limit");
+        }
+        let mut freed = 0;
+        while let Some(queued) = queue.pop() {
+            let Message::Events(lines, _) = queued.message else { panic!() };
+            assert!(lines.len() < LOT + event.len() + STAMP);
+            freed += queued.room;
+        }
+        assert!(freed > QUEUE_BYTES - event.len() - STAMP && freed >= pushed);
     }
 
     #[tokio::test]
@@ -256,7 +366,7 @@ mod tests {
         let queue = Queue::new(Instant::now());
         queue.push(kilobytes(1 << 10)).await.unwrap();
         assert!(waits(&queue).await);
-        drop(queue.pop());
+        queue.free(queue.pop().unwrap().room);
         assert!(queue.is_empty());
     }
 

@@ -2,6 +2,8 @@
 //! stream that is active at the moment. The folder may be hostile, damaged, or still being written.
 
 use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -168,15 +170,44 @@ impl RecordingReader {
     pub fn entries_of(&self, streams: &[StreamId], from_ms: u64) -> Entries {
         let (open, from_us) = (self.manifest.state == State::Open, from_ms.saturating_mul(1000));
         let cursor = |id: &StreamId| Cursor::new(*id, self.path(*id), open, from_us);
-        Entries { cursors: streams.iter().map(cursor).collect(), last_ms: 0 }
+        let mut entries = Entries::default();
+        streams.iter().for_each(|id| entries.put(cursor(id)));
+        entries
     }
 }
 
 /// Everything that was recorded, in the order of time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entries {
-    pub(crate) cursors: Vec<Cursor>,
-    pub(crate) last_ms: u64,
+    due: BinaryHeap<Due>,
+    /// The streams that have no more.
+    ended: Vec<Cursor>,
+    last_ms: u64,
+}
+
+/// A stream that has more. The greatest is the one whose next item is the earliest.
+#[derive(Debug)]
+struct Due {
+    at_us: u64,
+    cursor: Box<Cursor>,
+}
+
+impl Entries {
+    /// One more stream.
+    pub(crate) fn put(&mut self, mut cursor: Cursor) {
+        match cursor.next_us() {
+            Some(at_us) => self.due.push(Due { at_us, cursor: Box::new(cursor) }),
+            None => self.ended.push(cursor),
+        }
+    }
+
+    /// Looks again at the streams that had no more.
+    pub(crate) fn look_again(&mut self) {
+        for mut cursor in std::mem::take(&mut self.ended) {
+            cursor.look_again();
+            self.put(cursor);
+        }
+    }
 }
 
 impl Iterator for Entries {
@@ -184,14 +215,13 @@ impl Iterator for Entries {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (place, next) = self
-                .cursors
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(place, cursor)| Some((place, cursor.next_us()?)))
-                .min_by_key(|(place, at_us)| (*at_us, *place))
-                .map(|(place, _)| place)
-                .and_then(|place| Some((place, self.cursors.get_mut(place)?.advance())))?;
+            let mut first = self.due.peek_mut()?;
+            let next = first.cursor.advance();
+            match first.cursor.next_us() {
+                _ if next.is_err() => drop(PeekMut::pop(first)),
+                Some(at_us) => first.at_us = at_us,
+                None => self.ended.push(*PeekMut::pop(first).cursor),
+            }
             match next {
                 Ok(Some((at_us, item))) => {
                     // Times only run forwards, whatever the file says.
@@ -199,12 +229,28 @@ impl Iterator for Entries {
                     return Some(Ok(Entry { at_ms: self.last_ms, item }));
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    self.cursors.swap_remove(place);
-                    self.cursors.sort_by_key(|cursor| cursor.id);
-                    return Some(Err(error));
-                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }
 }
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at_us, other.cursor.id).cmp(&(self.at_us, self.cursor.id))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}

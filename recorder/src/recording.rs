@@ -1,7 +1,7 @@
 //! What a session holds while it is being recorded. Every call that records waits while the queue is full, and is
 //! cancel-safe: a call that was given up has recorded nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -69,17 +69,44 @@ impl Recording {
     /// # Errors
     /// When the recorder has failed or is closed.
     pub async fn event(&self, event: Event) -> Result<(), RecorderError> {
-        let json = |event: &Event| {
-            // Room for what most statements take, so that it does not grow on the way.
-            let mut line = Vec::with_capacity(USUAL_EVENT);
-            serde_json::to_writer(&mut line, event).map_err(|error| RecorderError::disk("timeline", error))?;
-            Ok::<_, RecorderError>(line)
-        };
-        let mut line = json(&event)?;
-        if line.len() > MAX_EVENT {
-            line = json(&Event::too_long(&line))?;
+        match self.offer(&event)? {
+            Some(json) => self.shared.queue.push_event(&json).await,
+            None => Ok(()),
         }
-        self.shared.queue.push(Message::Event(line)).await
+    }
+
+    /// Records events, and takes each out of `events` once it is recorded. Cancel-safe: those that are left there are not.
+    ///
+    /// # Errors
+    /// When the recorder has failed or is closed.
+    pub async fn events(&self, events: &mut Vec<Event>) -> Result<(), RecorderError> {
+        loop {
+            let (mut recorded, mut waits) = (0, None);
+            while let Some(event) = events.get(recorded) {
+                waits = self.offer(event)?;
+                if waits.is_some() {
+                    break;
+                }
+                recorded += 1;
+            }
+            events.drain(..recorded);
+            let Some(json) = waits else { return Ok(()) };
+            self.shared.queue.push_event(&json).await?;
+            events.remove(0);
+        }
+    }
+
+    /// Records an event where there is room for it now; its JSON where there is none.
+    fn offer(&self, event: &Event) -> Result<Option<Vec<u8>>, RecorderError> {
+        // Mostly there is room, and the JSON lies where the one before it lay.
+        SCRATCH.with_borrow_mut(|json| {
+            json_of(event, json)?;
+            let taken = self.shared.queue.try_push_event(json)?;
+            let waits = (!taken).then(|| json.clone());
+            json.clear();
+            json.shrink_to(SCRATCH_KEPT);
+            Ok(waits)
+        })
     }
 
     /// Begins the asciicast of terminal `number`.
@@ -207,7 +234,26 @@ impl Drop for Stream {
     }
 }
 
-/// Bytes of an event as JSON that few exceed.
-const USUAL_EVENT: usize = 384;
+/// Writes an event into `json`, which is empty; in the place of one that is too long what is kept of it.
+fn json_of(event: &Event, json: &mut Vec<u8>) -> Result<(), RecorderError> {
+    let write = |json: &mut Vec<u8>, event: &Event| {
+        json.clear();
+        serde_json::to_writer(json, event).map_err(|error| RecorderError::disk("timeline", error))
+    };
+    write(json, event)?;
+    if json.len() > MAX_EVENT {
+        let short = Event::too_long(json);
+        write(json, &short)?;
+    }
+    Ok(())
+}
+
+thread_local! {
+    /// Where events become JSON.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a thread keeps of it, in bytes: more than most statements take.
+const SCRATCH_KEPT: usize = 16 << 10;
 /// Largest piece of output that is queued at once.
 const PIECE: usize = 256 << 10;

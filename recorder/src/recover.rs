@@ -2,7 +2,8 @@
 //! is whole, add the end event, seal it and mark it interrupted. One folder that resists holds up none of the others.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use crate::{
     folder::{self, NEXT_MANIFEST},
     hash::Hash,
     read::{self, ReadError},
-    scan::Scan,
+    scan::{Lost, Scan},
     writer::{Resumed, Writer},
 };
 
@@ -81,8 +82,8 @@ impl Store {
         let disk = |source| RecoverError::Disk { path: path.to_owned(), source };
         let Some(lock) = folder::lock(path).map_err(disk)? else { return Ok(None) };
         // A gateway that died between making a folder and its manifest recorded nothing.
-        if fs::read_dir(path).map_err(disk)?.next().is_none() {
-            fs::remove_dir(path).map_err(disk)?;
+        if is_unborn(path).map_err(disk)? {
+            fs::remove_dir_all(path).map_err(disk)?;
             return Ok(None);
         }
         let manifest = read::manifest(path)?;
@@ -107,6 +108,16 @@ impl Store {
     }
 }
 
+/// Whether nothing is in a folder, or only the manifest that it was to get.
+fn is_unborn(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        if entry?.file_name() != NEXT_MANIFEST {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The longest chain in a folder that is whole.
 struct Whole {
     folder: PathBuf,
@@ -117,14 +128,15 @@ struct Whole {
 
 /// How much of one file is kept.
 struct Kept {
-    length: u64,
+    scan: Scan,
+    /// What comes after it, if that is a segment.
+    next: Option<Piece>,
     total: StreamTotal,
 }
 
 /// A segment that is whole in itself.
 struct Piece {
     seq: u64,
-    stream: StreamId,
     prev: Hash,
     link: Hash,
     last_us: u64,
@@ -133,33 +145,35 @@ struct Piece {
 }
 
 impl Whole {
+    /// Follows the chain, one segment of each file in memory: it goes through each from its beginning to its end.
     fn of(folder: &Path, header: &Header) -> io::Result<Self> {
-        let mut pieces = vec![];
         let mut streams = BTreeMap::new();
+        let mut order = BinaryHeap::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let Some(id) = entry.file_name().to_str().and_then(StreamId::of_file) else { continue };
             let mut scan = Scan::open(&entry.path())?;
+            let next = piece(&mut scan, id, header.id)?;
             let total = StreamTotal { file: id.to_string(), segments: 0, bytes: 0, content: 0 };
-            streams.insert(id, Kept { length: scan.length(), total });
-            pieces.extend(std::iter::from_fn(|| piece(&mut scan, id, header.id)));
+            order.extend(next.as_ref().map(|piece| Reverse((piece.seq, id))));
+            streams.insert(id, Kept { scan, next, total });
         }
-        pieces.sort_by_key(|piece: &Piece| piece.seq);
-        let mut whole =
-            Self { folder: folder.to_owned(), head: Head { segments: 0, hash: header.root()? }, last_us: 0, streams };
-        for piece in pieces {
-            if piece.seq != whole.head.segments || piece.prev != whole.head.hash {
-                break;
-            }
-            whole.head = Head { segments: piece.seq + 1, hash: piece.link };
-            whole.last_us = whole.last_us.max(piece.last_us);
-            if let Some(kept) = whole.streams.get_mut(&piece.stream) {
-                kept.total.segments += 1;
-                kept.total.bytes = piece.end;
-                kept.total.content = piece.content;
-            }
+        let (mut head, mut last_us) = (Head { segments: 0, hash: header.root()? }, 0);
+        while let Some(Reverse((_, id))) = order.pop()
+            && let Some(kept) = streams.get_mut(&id)
+            && let Some(piece) = kept.next.take()
+            && piece.seq == head.segments
+            && piece.prev == head.hash
+        {
+            head = Head { segments: piece.seq + 1, hash: piece.link };
+            last_us = piece.last_us.max(last_us);
+            kept.total.segments += 1;
+            kept.total.bytes = piece.end;
+            kept.total.content = piece.content;
+            kept.next = self::piece(&mut kept.scan, id, header.id)?;
+            order.extend(kept.next.as_ref().map(|piece| Reverse((piece.seq, id))));
         }
-        Ok(whole)
+        Ok(Self { folder: folder.to_owned(), head, last_us, streams })
     }
 
     /// Cuts every file to what is kept, and says how many bytes that took away.
@@ -167,10 +181,11 @@ impl Whole {
         let mut cut = 0;
         for (id, kept) in &self.streams {
             let path = self.folder.join(id.to_string());
-            cut += kept.length - kept.total.bytes;
+            let length = kept.scan.length();
+            cut += length - kept.total.bytes;
             if kept.total.segments == 0 {
                 fs::remove_file(&path)?;
-            } else if kept.length > kept.total.bytes {
+            } else if length > kept.total.bytes {
                 let file = OpenOptions::new().write(true).open(&path)?;
                 file.set_len(kept.total.bytes)?;
                 file.sync_all()?;
@@ -186,21 +201,41 @@ impl Whole {
     }
 }
 
-/// The next segment, if it is whole and in its place.
-fn piece(scan: &mut Scan, id: StreamId, session: SessionId) -> Option<Piece> {
-    let found = scan.next_segment().ok()??;
+/// The next segment, if it is whole and in its place. What cannot be read now is an error: it may be whole all the same.
+fn piece(scan: &mut Scan, id: StreamId, session: SessionId) -> io::Result<Option<Piece>> {
+    let found = match scan.next_segment() {
+        Ok(Some(found)) => found,
+        Err(Lost::Unreadable(error)) => return Err(error),
+        Ok(None) | Err(_) => return Ok(None),
+    };
     let header = &found.linked.header;
     let whole = found.linked.holds && header.stream == id && header.session == session;
-    if !whole || Hash::of(&[&scan.data(&found).ok()?]) != header.data {
-        return None;
+    if !whole || Hash::of(&[&scan.data(&found)?]) != header.data {
+        return Ok(None);
     }
-    Some(Piece {
+    Ok(Some(Piece {
         seq: header.seq,
-        stream: id,
         prev: header.prev,
         link: found.linked.link,
         last_us: header.last_us,
         end: found.end,
         content: header.offset.saturating_add(u64::from(header.length)),
-    })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_taken_for_one_that_ends_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("timeline.jsonl.zst");
+        fs::write(&path, [0; 200]).unwrap();
+        let session = SessionId::new(jiff::Timestamp::UNIX_EPOCH);
+        assert!(piece(&mut Scan::open(&path).unwrap(), StreamId::Timeline, session).unwrap().is_none());
+        let mut scan = Scan::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(piece(&mut scan, StreamId::Timeline, session).is_err());
+    }
 }

@@ -125,14 +125,23 @@ impl Scan {
         }
         let mut frame = vec![0; size];
         file.read_exact_at(&mut frame, at)?;
-        let linked = SegmentHeader::decode(&frame).map_err(malformed)?;
-        let data_at = at + size as u64;
-        let end = data_at + u64::from(linked.header.packed);
+        let found = self.found(at, &frame)?;
+        self.position = found.end;
+        Ok(Some(found))
+    }
+
+    /// The segment whose header, at `at`, is this frame.
+    ///
+    /// # Errors
+    /// When the frame is no header, or the file ends within the segment.
+    pub(crate) fn found(&self, at: u64, frame: &[u8]) -> Result<Found, Lost> {
+        let linked = SegmentHeader::decode(frame).map_err(|why| Lost::Malformed { at, why })?;
+        let data_at = at.saturating_add(frame.len() as u64);
+        let end = data_at.saturating_add(u64::from(linked.header.packed));
         if end > self.length {
             return Err(Lost::Cut { at });
         }
-        self.position = end;
-        Ok(Some(Found { linked, at, data_at, end }))
+        Ok(Found { linked, at, data_at, end })
     }
 
     /// The compressed data of a segment.

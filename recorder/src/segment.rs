@@ -14,7 +14,7 @@ pub const MAX_MARKS: usize = 2048;
 /// Each block of this many bytes of compressed data has a checksum of its own, so that damage can be located.
 pub const BLOCK: usize = 4096;
 /// Most bytes of a whole header frame, the 8 of the frame's own header included.
-pub const MAX_FRAME: usize = FIXED + MAX_MARKS * 8 + MAX_PACKED.div_ceil(BLOCK) * 4 + LINK;
+pub const MAX_FRAME: usize = frame_size(MAX_MARKS, MAX_PACKED.div_ceil(BLOCK));
 
 /// zstd's skippable frames begin with 0x184D2A50 to 0x184D2A5F (RFC 8878, 3.1.2); ours with this one.
 const SKIPPABLE: u32 = 0x184D_2A5C;
@@ -154,11 +154,21 @@ pub fn frame_length(start: [u8; 8]) -> Result<usize, Malformed> {
     if (FIXED + LINK..=MAX_FRAME).contains(&length) { Ok(length) } else { Err(Malformed::Inconsistent) }
 }
 
+/// Bytes of the header frame with so many marks and block sums.
+pub(crate) const fn frame_size(marks: usize, blocks: usize) -> usize {
+    FIXED + marks * 8 + blocks * 4 + LINK
+}
+
 impl SegmentHeader {
+    /// Bytes of a whole segment with these marks and so many bytes of data.
+    pub(crate) fn size_with(&self, packed: usize) -> usize {
+        frame_size(self.marks.len(), packed.div_ceil(BLOCK)) + packed
+    }
+
     /// The header as a skippable frame, and its link: the BLAKE3 of all of the frame before the link itself.
     #[must_use]
     pub fn encode(&self) -> (Vec<u8>, Hash) {
-        let size = FIXED + self.marks.len() * 8 + self.blocks.len() * 4 + LINK;
+        let size = frame_size(self.marks.len(), self.blocks.len());
         let mut frame = Vec::with_capacity(size);
         let (kind, number) = self.stream.code();
         frame.extend(MAGIC);
@@ -213,7 +223,7 @@ impl SegmentHeader {
         let marks = u16::from_le_bytes(fields.take()?) as usize;
         let blocks = u16::from_le_bytes(fields.take()?) as usize;
         let bounded = length as usize <= MAX_CONTENT && packed as usize <= MAX_PACKED && marks <= MAX_MARKS;
-        let whole = frame.len() == FIXED + marks * 8 + blocks * 4 + LINK && (packed as usize).div_ceil(BLOCK) == blocks;
+        let whole = frame.len() == frame_size(marks, blocks) && (packed as usize).div_ceil(BLOCK) == blocks;
         if reserved != 0 || !bounded || !whole || length == 0 || packed == 0 {
             return Err(Malformed::Inconsistent);
         }

@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 use crate::{
     Event, Header, RecorderError, Recording, SessionId, Signer, drive::Driver, folder, pack::Packer, queue::Queue,
-    writer::Writer,
+    unsynced::Today, writer::Writer,
 };
 
 /// Where recordings lie. Cheap to clone.
@@ -18,6 +18,7 @@ use crate::{
 pub struct Store {
     root: PathBuf,
     packer: Arc<Packer>,
+    today: Arc<Today>,
 }
 
 /// A recording that was found.
@@ -65,7 +66,7 @@ impl Store {
             let made = parent.map_or(Ok(()), fs::create_dir_all).and_then(|()| folder::make(root));
             made.map_err(|error| RecorderError::disk(root, error))?;
         }
-        Ok(Self { root: root.to_owned(), packer: Arc::default() })
+        Ok(Self { root: root.to_owned(), packer: Arc::default(), today: Arc::default() })
     }
 
     /// The store's folder.
@@ -90,7 +91,7 @@ impl Store {
     /// # Errors
     /// When the disk refuses, or there is a recording of this session already.
     pub async fn create(&self, header: Header, signer: Arc<Signer>) -> Result<Recording, RecorderError> {
-        let (root, packer) = (self.root.clone(), Arc::clone(&self.packer));
+        let (root, packer, today) = (self.root.clone(), Arc::clone(&self.packer), Arc::clone(&self.today));
         let (id, started) = (header.id, header.started);
         let start = Event::Start {
             protocol: header.protocol.clone(),
@@ -98,7 +99,7 @@ impl Store {
             target: header.target.name.clone(),
         };
         let writer = spawn_blocking(move || {
-            let new = folder::create(&root, &header)?;
+            let new = folder::create(&root, &today, &header)?;
             Writer::new(new, header, signer, packer)
         });
         let writer = writer.await.map_err(|_panicked| RecorderError::Stopped)??;

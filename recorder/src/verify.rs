@@ -3,18 +3,25 @@
 
 mod walk;
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    fmt, fs,
+    path::Path,
+};
 
 use ed25519_dalek::VerifyingKey;
 
 use crate::{
-    Checkpoint, Head, MANIFEST, Manifest, State, StreamId, VERSION,
+    Checkpoint, Head, MANIFEST, Manifest, State, StreamId, StreamTotal, VERSION,
     read::{self, ReadError},
 };
 use walk::Walk;
 
 /// No more problems than these are listed: one wreck is enough.
 const MAX_PROBLEMS: usize = 1000;
+/// The search for a single wrong byte is dear: a wreck of thousands of segments gets this many.
+const MAX_SEARCHES: u32 = 32;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +32,8 @@ pub struct Verification {
     pub segments: u64,
     /// Bytes of stream files that were looked at.
     pub bytes: u64,
+    /// How often a single wrong byte was searched for.
+    searches: u32,
 }
 
 /// One thing that is wrong.
@@ -103,9 +112,20 @@ impl Verification {
     }
 
     fn report_at(&mut self, problem: Problem) {
-        if self.problems.len() < MAX_PROBLEMS {
+        if !self.is_full() {
             self.problems.push(problem);
         }
+    }
+
+    /// Whether so much is wrong that nothing more is looked for.
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// Whether one more search may be made, which is counted.
+    fn may_search(&mut self) -> bool {
+        self.searches += 1;
+        self.searches <= MAX_SEARCHES
     }
 
     /// Whether damage is known that explains a gap in the chain.
@@ -160,52 +180,61 @@ fn check_seal(manifest: &Manifest, key: &VerifyingKey, found: &mut Verification)
 }
 
 /// Compares the folder's files with the seal's list.
-fn check_files(folder: &Path, manifest: Option<&Manifest>, found: &mut Verification) -> Vec<StreamId> {
-    let mut streams = vec![];
+fn check_files(folder: &Path, manifest: Option<&Manifest>, found: &mut Verification) -> BTreeSet<StreamId> {
+    let mut streams = BTreeSet::new();
     let Ok(entries) = fs::read_dir(folder) else {
         found.report(".", ProblemKind::Unreadable);
         return streams;
     };
-    let seal = manifest.and_then(|manifest| manifest.seal.as_ref());
+    let sealed = manifest.and_then(totals);
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let listed = seal.is_none_or(|seal| seal.streams.iter().any(|stream| stream.file == name));
+        let listed = sealed.as_ref().is_none_or(|sealed| sealed.contains_key(name.as_str()));
         match StreamId::of_file(&name) {
-            Some(id) if listed => streams.push(id),
+            Some(id) if listed => drop(streams.insert(id)),
             None if name == MANIFEST => {}
             _ => found.report(&name, ProblemKind::ExtraFile),
         }
     }
-    for stream in seal.iter().flat_map(|seal| &seal.streams) {
-        if !StreamId::of_file(&stream.file).is_some_and(|id| streams.contains(&id)) {
-            found.report(&stream.file, ProblemKind::Missing);
+    for file in sealed.iter().flat_map(BTreeMap::keys) {
+        if !StreamId::of_file(file).is_some_and(|id| streams.contains(&id)) {
+            found.report(file, ProblemKind::Missing);
         }
     }
-    streams.sort();
     streams
+}
+
+/// What the seal says of each stream's file.
+fn totals(manifest: &Manifest) -> Option<BTreeMap<&str, &StreamTotal>> {
+    let seal = manifest.seal.as_ref()?;
+    Some(seal.streams.iter().map(|total| (total.file.as_str(), total)).collect())
 }
 
 /// Walks all streams along the chain and returns its head.
 fn walk_chain(
     folder: &Path,
-    streams: Vec<StreamId>,
+    streams: BTreeSet<StreamId>,
     manifest: Option<&Manifest>,
     checkpoint: Option<&Checkpoint>,
     found: &mut Verification,
 ) -> Head {
     let root = manifest.and_then(|manifest| manifest.header.root().ok());
     let session = manifest.map(|manifest| manifest.header.id);
-    let mut walks: BTreeMap<StreamId, Walk> = BTreeMap::new();
+    let mut walks = vec![];
     for id in streams {
         match Walk::open(folder, id, session, found) {
-            Ok(walk) => drop(walks.insert(id, walk)),
+            Ok(walk) => walks.push(walk),
             Err(_) => found.report(&id.to_string(), ProblemKind::Unreadable),
         }
     }
     let mut link = root;
     let mut segments = 0;
-    while let Some(walk) = walks.values_mut().filter(|walk| walk.seq().is_some()).min_by_key(|walk| walk.seq()) {
+    let next = |place: usize, walk: &Walk| walk.seq().map(|seq| Reverse((seq, place)));
+    let mut order: BinaryHeap<_> = walks.iter().enumerate().filter_map(|(place, walk)| next(place, walk)).collect();
+    while let Some(Reverse((_, place))) = order.pop() {
+        let Some(walk) = walks.get_mut(place) else { break };
         let Some(at) = walk.take(found) else { break };
+        order.extend(next(place, walk));
         found.segments += 1;
         let prev = (at.seq == segments).then_some(link).flatten();
         if at.seq < segments || prev.is_some_and(|prev| prev != at.prev) {
@@ -217,10 +246,10 @@ fn walk_chain(
             found.report_at(at.problem(ProblemKind::CheckpointMismatch));
         }
     }
-    for walk in walks.values() {
+    let sealed = manifest.and_then(totals).unwrap_or_default();
+    for walk in &walks {
         found.bytes += walk.length();
-        let seal = manifest.and_then(|manifest| manifest.seal.as_ref());
-        if let Some(total) = seal.and_then(|seal| seal.streams.iter().find(|total| total.file == walk.file())) {
+        if let Some(total) = sealed.get(walk.file().as_str()) {
             walk.check_total(total, found);
         }
     }

@@ -1,33 +1,35 @@
 //! Messages → segments → files. It owns the chain and the open files of one recording. It blocks, and knows no task and
-//! no clock: `drive` calls it where blocking is allowed, and tells it the time.
+//! no clock: `drive` calls it where blocking is allowed, and tells it the time. [`stream`] makes the segments of one file.
+
+mod stream;
 
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use crate::{
-    End, Event, Head, Header, RecorderError, Seal, Sealed, Signer, StreamId, StreamTotal,
+    End, Event, Head, Header, MANIFEST, RecorderError, Seal, Sealed, Signer, StreamId, StreamTotal,
     appender::Appender,
-    cast::{self, CastHeader, Decoder},
-    folder::{self, Unsynced},
-    hash::Hash,
+    cast::{self, CastHeader},
+    folder,
     manifest::Manifest,
-    pack::Packer,
-    queue::{Message, Queued},
-    segment::{MAX_MARKS, Mark, SegmentHeader, block_sums, narrow},
+    pack::{Desk, Packer},
+    queue::{self, Message, Queued},
+    unsynced::{self, Unsynced},
 };
+
+use stream::Stream;
 
 /// A segment is cut when its content has reached this size.
 pub(crate) const SEGMENT: usize = 256 << 10;
 /// Files that one recording has open to be written at the most; as many again while they are synced. What every session counts
 /// for among the gateway's descriptors rests on it.
 pub(crate) const OPEN_FILES: usize = 4;
-/// A new mark at most this often.
-const MARK_US: u64 = 1000;
 
 /// The writing end of one recording.
 pub(crate) struct Writer {
@@ -40,25 +42,11 @@ pub(crate) struct Writer {
     streams: BTreeMap<StreamId, Stream>,
     done: Vec<StreamTotal>,
     head: Head,
-    packed: Vec<u8>,
+    desk: Desk,
+    /// Where a segment is put together that is no part of bulk.
+    segment: Vec<u8>,
     /// Files and folders that were changed since the last sync.
     unsynced: Vec<Unsynced>,
-}
-
-/// One stream file, and what is to become its next segment.
-struct Stream {
-    path: PathBuf,
-    file: Option<Appender>,
-    synced: bool,
-    finished: bool,
-    content: Vec<u8>,
-    first_us: u64,
-    last_us: u64,
-    marks: Vec<Mark>,
-    /// Times in a terminal's lines count from here.
-    opened_us: u64,
-    decoder: Decoder,
-    total: StreamTotal,
 }
 
 /// What another writer left behind, once it was cut to what is whole.
@@ -76,9 +64,7 @@ pub(crate) struct Sync {
 impl Sync {
     /// Waits for the disk.
     pub(crate) fn run(self) -> Result<Head, RecorderError> {
-        for (path, file) in &self.files {
-            file.sync_data().map_err(|error| RecorderError::disk(path, error))?;
-        }
+        unsynced::sync_all(&self.files)?;
         Ok(self.head)
     }
 }
@@ -101,7 +87,8 @@ impl Writer {
             streams: BTreeMap::new(),
             done: vec![],
             head: Head { segments: 0, hash: root },
-            packed: vec![],
+            desk: Desk::default(),
+            segment: vec![],
             unsynced: new.unsynced,
         })
     }
@@ -121,8 +108,7 @@ impl Writer {
         let timeline = StreamId::Timeline.to_string();
         for total in resumed.totals {
             if total.file == timeline {
-                let stream = Stream { total, ..Stream::new(folder, StreamId::Timeline) };
-                writer.streams.insert(StreamId::Timeline, stream);
+                writer.streams.insert(StreamId::Timeline, Stream::resumed(folder, StreamId::Timeline, total));
             } else {
                 writer.done.push(total);
             }
@@ -134,14 +120,18 @@ impl Writer {
     pub(crate) fn absorb(&mut self, queued: Queued) -> Option<Ending> {
         let at_us = queued.at_us;
         match queued.message {
-            Message::Event(line) => self.event(at_us, &line),
+            Message::Events(lines, from_us) => {
+                let stream = self.stream(StreamId::Timeline, from_us);
+                stream.content.push(Bytes::from(lines));
+                stream.touch(at_us);
+            }
             Message::Terminal(id, header) => self.terminal(id, at_us, *header),
             Message::Resize(id, width, height) => {
                 let stream = self.stream(id, at_us);
-                cast::resize_line(&mut stream.content, at_us.saturating_sub(stream.opened_us), width, height);
+                cast::resize_line(stream.content.end(), at_us.saturating_sub(stream.opened_us), width, height);
             }
             Message::Output(id @ StreamId::Terminal(_), bytes) => self.stream(id, at_us).text(at_us, &bytes),
-            Message::Output(id, bytes) => self.stream(id, at_us).bytes(at_us, &bytes),
+            Message::Output(id, bytes) => self.stream(id, at_us).bytes(at_us, bytes),
             Message::Finish(id) => {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.finish(at_us);
@@ -153,21 +143,13 @@ impl Writer {
         None
     }
 
-    fn event(&mut self, at_us: u64, line: &[u8]) {
-        let stream = self.stream(StreamId::Timeline, at_us);
-        // Into memory, which cannot fail.
-        let _ = write!(stream.content, "{{\"at_us\":{at_us},");
-        stream.content.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
-        stream.content.push(b'\n');
-    }
-
     fn terminal(&mut self, id: StreamId, at_us: u64, header: crate::TerminalHeader) {
         let header = CastHeader::new(&self.header, header, at_us);
         let stream = self.stream(id, at_us);
         stream.opened_us = at_us;
         // Plain data into memory cannot fail.
-        let _ = serde_json::to_writer(&mut stream.content, &header);
-        stream.content.push(b'\n');
+        let _ = serde_json::to_writer(stream.content.end(), &header);
+        stream.content.end().push(b'\n');
     }
 
     fn stream(&mut self, id: StreamId, at_us: u64) -> &mut Stream {
@@ -179,7 +161,7 @@ impl Writer {
 
     /// Whether a stream has a whole segment to write.
     pub(crate) fn has_full(&self) -> bool {
-        self.streams.values().any(|stream| stream.content.len() >= SEGMENT)
+        self.streams.values().any(Stream::is_full)
     }
 
     /// Whether something has not reached the disk.
@@ -189,15 +171,14 @@ impl Writer {
 
     /// Writes the segments that are large enough.
     pub(crate) fn cut_full(&mut self) -> Result<(), RecorderError> {
-        let full = |stream: &Stream| stream.content.len() >= SEGMENT;
-        let ids: Vec<StreamId> = self.streams.iter().filter(|(_, stream)| full(stream)).map(|(id, _)| *id).collect();
+        let full = self.streams.iter().filter(|(_, stream)| stream.is_full());
+        let ids: Vec<StreamId> = full.map(|(id, _)| *id).collect();
         ids.into_iter().try_for_each(|id| self.cut(id))
     }
 
     /// Whether something was taken in that is in no file yet.
     pub(crate) fn has_any(&self) -> bool {
-        let waits = |stream: &Stream| stream.file.as_ref().is_some_and(Appender::waits);
-        self.streams.values().any(|stream| !stream.content.is_empty() || waits(stream))
+        self.streams.values().any(Stream::waits)
     }
 
     /// Writes everything, for whoever looks on. What it changed is synced when its time comes.
@@ -218,14 +199,14 @@ impl Writer {
         for stream in self.streams.values_mut().filter(|stream| !stream.synced) {
             stream.synced = true;
             // Opened again when there is more: an idle session holds one file descriptor, its lock.
-            files.extend(stream.file.take().map(|file| (stream.path.clone(), file.file())));
+            files.extend(stream.file.take().map(|file| Unsynced::file(stream.path.clone(), file.file())));
         }
         let finished = |id: &StreamId, stream: &Stream| stream.finished && *id != StreamId::Timeline;
         let (done, open) = std::mem::take(&mut self.streams).into_iter().partition(|(id, s)| finished(id, s));
         self.streams = open;
         let done: BTreeMap<StreamId, Stream> = done;
         self.done.extend(done.into_values().map(|stream| stream.total));
-        self.packed = vec![];
+        (self.desk, self.segment) = (Desk::default(), vec![]);
         Ok(Sync { files, head: self.head.clone() })
     }
 
@@ -246,48 +227,20 @@ impl Writer {
 
     /// Writes what a stream holds as one segment.
     fn cut(&mut self, id: StreamId) -> Result<(), RecorderError> {
-        let stream = self.streams.get(&id).filter(|stream| !stream.content.is_empty());
-        if stream.is_some_and(|stream| stream.file.is_none()) {
+        if self.streams.get(&id).is_some_and(|stream| stream.file.is_none() && !stream.content.is_empty()) {
             self.make_room()?;
         }
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.content.is_empty()) else {
             return Ok(());
         };
-        let (path, packed) = (stream.path.clone(), &mut self.packed);
-        let span_us = stream.last_us.saturating_sub(stream.first_us);
-        self.packer.pack(&stream.content, span_us, packed).map_err(|error| RecorderError::disk(&path, error))?;
-        let header = SegmentHeader {
-            session: self.header.id,
-            stream: id,
-            seq: self.head.segments,
-            prev: self.head.hash,
-            data: Hash::of(&[packed]),
-            offset: stream.total.content,
-            length: narrow(stream.content.len()),
-            packed: narrow(packed.len()),
-            first_us: stream.first_us,
-            last_us: stream.last_us,
-            marks: std::mem::take(&mut stream.marks),
-            blocks: block_sums(packed),
-        };
-        let (frame, link) = header.encode();
-        let full = stream.content.len() >= SEGMENT;
-        stream.append(&[&frame, packed], full).map_err(|error| RecorderError::disk(&path, error))?;
         // The folder has a new entry.
-        if stream.total.segments == 0 && self.unsynced.iter().all(|(path, _)| *path != self.folder) {
-            self.unsynced.push((self.folder.clone(), Arc::clone(&self.lock)));
+        let is_new = stream.total.segments == 0;
+        let cut = stream.cut(self.header.id, &self.head, &self.packer, &mut self.desk, &mut self.segment);
+        let link = cut.map_err(|error| RecorderError::disk(&stream.path, error))?;
+        self.head = Head { segments: self.head.segments + 1, hash: link };
+        if is_new && self.unsynced.iter().all(|changed| changed.path != self.folder) {
+            self.unsynced.push(Unsynced::file(self.folder.clone(), Arc::clone(&self.lock)));
         }
-        stream.synced = false;
-        stream.total.segments += 1;
-        stream.total.bytes += (frame.len() + packed.len()) as u64;
-        stream.total.content += u64::from(header.length);
-        // A busy stream keeps its buffer, an idle one holds no memory.
-        if full {
-            stream.content.clear()
-        } else {
-            stream.content = vec![]
-        }
-        self.head = Head { segments: header.seq + 1, hash: link };
         Ok(())
     }
 
@@ -298,8 +251,12 @@ impl Writer {
         let event = Event::End { outcome: end.outcome, reason: end.reason.clone() };
         let line = serde_json::to_vec(&event).map_err(|error| RecorderError::disk(&self.folder, error))?;
         self.streams.values_mut().for_each(|stream| stream.finish(at_us));
-        self.event(at_us, &line);
-        let head = self.cut_all()?.run()?;
+        let stream = self.stream(StreamId::Timeline, at_us);
+        queue::add_line(stream.content.end(), at_us, &line);
+        let mut sync = self.cut_all()?;
+        // The sealed manifest takes the place of the open one, and the folder is synced after that.
+        sync.files.retain(|changed| changed.path != self.folder && !changed.path.ends_with(MANIFEST));
+        let head = sync.head.clone();
         let mut streams = std::mem::take(&mut self.done);
         streams.extend(self.streams.values().map(|stream| stream.total.clone()));
         streams.retain(|stream| stream.segments > 0);
@@ -312,7 +269,9 @@ impl Writer {
         let seal = Seal { end, duration_ms: at_us / 1000, streams, head };
         let manifest = Manifest::open(self.header.clone()).sealed(seal, &self.signer);
         let manifest = manifest.map_err(|error| RecorderError::disk(&self.folder, error))?;
-        folder::replace_manifest(&self.folder, &manifest)?;
+        sync.files.push(folder::write_next(&self.folder, &manifest)?);
+        sync.run()?;
+        folder::replace_manifest(&self.folder, &self.lock)?;
         Ok(sealed)
     }
 }
@@ -325,85 +284,10 @@ pub(crate) enum Ending {
     Abandon,
 }
 
-impl Stream {
-    fn new(folder: &Path, id: StreamId) -> Self {
-        let file = id.to_string();
-        Self {
-            path: folder.join(&file),
-            file: None,
-            synced: true,
-            finished: false,
-            content: vec![],
-            first_us: 0,
-            last_us: 0,
-            marks: vec![],
-            opened_us: 0,
-            decoder: Decoder::default(),
-            total: StreamTotal { file, segments: 0, bytes: 0, content: 0 },
-        }
-    }
-
-    fn text(&mut self, at_us: u64, bytes: &[u8]) {
-        let after_us = at_us.saturating_sub(self.opened_us);
-        let Self { decoder, content, .. } = self;
-        decoder.decode(bytes, |text| cast::output_line(content, after_us, text));
-    }
-
-    fn bytes(&mut self, at_us: u64, bytes: &[u8]) {
-        let after_us = at_us.saturating_sub(self.first_us);
-        let due = self.marks.last().is_none_or(|mark| after_us >= u64::from(mark.after_us) + MARK_US);
-        if due && self.marks.len() < MAX_MARKS && !bytes.is_empty() {
-            let after_us = u32::try_from(after_us).unwrap_or(u32::MAX);
-            self.marks.push(Mark { offset: narrow(self.content.len()), after_us });
-        }
-        self.content.extend_from_slice(bytes);
-    }
-
-    fn touch(&mut self, at_us: u64) {
-        if self.content.is_empty() {
-            self.first_us = at_us;
-        }
-        self.last_us = at_us;
-    }
-
-    /// Nothing more comes.
-    fn finish(&mut self, at_us: u64) {
-        self.finished = true;
-        if let Some(rest) = self.decoder.finish() {
-            self.touch(at_us);
-            cast::output_line(&mut self.content, at_us.saturating_sub(self.opened_us), rest);
-        }
-    }
-
-    /// Appends to the file, which is made at the first segment.
-    fn append(&mut self, parts: &[&[u8]], bulk: bool) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(Appender::open(&self.path, self.total.bytes)?),
-        };
-        if bulk {
-            file.expect_bulk()?;
-        }
-        parts.iter().try_for_each(|part| file.append(part))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::{Caller, PolicyStamp, SessionId, Target};
-
-    fn header() -> Header {
-        let started = jiff::Timestamp::UNIX_EPOCH;
-        let caller =
-            Caller { user: None, tags: vec![], device: String::new(), key: String::new(), address: String::new() };
-        let target = Target { name: "web1".into(), address: String::new() };
-        let policy = PolicyStamp { revision: String::new(), rules: vec![] };
-        let (id, protocol, gateway) = (SessionId::new(started), "ssh".into(), String::new());
-        Header { id, protocol, caller, target, policy, gateway, started }
-    }
+    use crate::made::header;
 
     /// The files and folders below `path` that this process has open.
     fn open_below(path: &Path) -> usize {
@@ -414,7 +298,7 @@ mod tests {
     }
 
     fn writer(root: &Path) -> (Writer, PathBuf) {
-        let new = folder::create(root, &header()).unwrap();
+        let new = folder::create(root, &unsynced::Today::default(), &header()).unwrap();
         let path = new.path.clone();
         let signer = Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32])));
         (Writer::new(new, header(), signer, Arc::default()).unwrap(), path)
@@ -427,11 +311,13 @@ mod tests {
         let queue = crate::queue::Queue::new(tokio::time::Instant::now());
         let bulk =
             Bytes::from((0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>());
-        for written in [Writer::cut_for_viewers, |writer: &mut Writer| writer.cut_all().map(drop)] {
-            queue.push_last(Message::Output(StreamId::Stdout(0), bulk.clone()));
-            writer.absorb(queue.pop().unwrap());
-            writer.cut_full().unwrap();
-            assert!(writer.has_any(), "some of it waits");
+        for written in [|writer: &mut Writer| writer.cut_all().map(drop), Writer::cut_for_viewers] {
+            for waits in [false, true] {
+                queue.push_last(Message::Output(StreamId::Stdout(0), bulk.clone()));
+                writer.absorb(queue.pop().unwrap());
+                writer.cut_full().unwrap();
+                assert_eq!(writer.has_any(), waits, "one large segment is no bulk, and some of bulk waits");
+            }
             written(&mut writer).unwrap();
             assert!(!writer.has_any());
             let length = std::fs::metadata(path.join("channel-0.stdout.zst")).unwrap().len();

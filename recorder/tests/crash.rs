@@ -109,3 +109,13 @@ async fn an_empty_folder_is_cleared_away() {
     assert!(world.store.recover(&world.signer).unwrap().is_empty());
     assert!(!folder.exists());
 }
+
+#[tokio::test]
+async fn a_folder_that_never_got_its_manifest_is_cleared_away() {
+    let world = World::new();
+    let folder = world.root().join("2026-01-02").join(support::header().id.to_string());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("manifest.json.next"), "{").unwrap();
+    assert!(world.store.recover(&world.signer).unwrap().is_empty());
+    assert!(!folder.exists());
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sallyport_recorder::{ProblemKind, Verification, scan::Scan, verify};
+use sallyport_recorder::{ProblemKind, Verification, scan::Scan, segment::SegmentHeader, verify};
 use support::{World, left_behind, signer, stream_files, unsealed};
 
 async fn sealed() -> (World, PathBuf) {
@@ -186,4 +186,49 @@ fn no_change_goes_unnoticed() {
         let name = path.file_name().unwrap().to_str().unwrap();
         prop_assert!(after == before || found.problems.iter().any(|problem| problem.file == name));
     });
+}
+
+/// Bytes that this thread has read from files so far.
+fn bytes_read() -> u64 {
+    let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_file_full_of_beginnings_is_read_once_and_not_from_each_of_them_on() {
+    let (_world, folder) = sealed().await;
+    let file = folder.join("terminal-0.cast.zst");
+    let mut bytes = fs::read(&file).unwrap();
+    // The frame says that it is as long as any, and its name and version are right.
+    let beginning = [&bytes[..4], &20_000_u32.to_le_bytes(), &bytes[8..14], &[1, 0]].concat();
+    let junk = beginning.repeat((2 << 20) / beginning.len());
+    let from = bytes.len() as u64;
+    bytes.extend(&junk);
+    fs::write(&file, &bytes).unwrap();
+    let before = bytes_read();
+    let found = check(&folder);
+    let read = bytes_read() - before;
+    assert!(read < 4 * bytes.len() as u64, "{read} bytes were read of {}", bytes.len());
+    assert!(
+        found.problems.iter().any(|problem| problem.byte == from && problem.kind == ProblemKind::Wrong),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wreck_is_not_searched_for_each_wrong_byte_of_it() {
+    let (_world, folder) = sealed().await;
+    let file = folder.join("channel-1.stdout.zst");
+    let mut scan = Scan::open(&file).unwrap();
+    let first = scan.next_segment().unwrap().unwrap();
+    let mut data = scan.data(&first).unwrap();
+    data[0] ^= 1;
+    // Headers that hold, each with data behind it of which one byte is wrong.
+    let header = |seq: u64| SegmentHeader { seq, ..first.linked.header.clone() }.encode().0;
+    let wreck: Vec<u8> = (0..500).flat_map(|seq| [header(seq), data.clone()].concat()).collect();
+    fs::write(&file, &wreck).unwrap();
+    let found = check(&folder);
+    let exact = found.problems.iter().filter(|problem| problem.kind == ProblemKind::Wrong && problem.length == 1);
+    let exact = exact.count();
+    assert!((1..=32).contains(&exact), "{exact} bytes were searched for");
 }

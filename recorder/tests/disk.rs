@@ -1,5 +1,5 @@
 //! Bad days of the disk, and what reaches it when.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may unwrap, and says what it skips")]
+#![allow(clippy::unwrap_used, reason = "a test may unwrap")]
 
 mod support;
 
@@ -57,7 +57,7 @@ impl Small {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self { folder });
         }
-        eprintln!("skipped: a full disk needs the right to mount a tmpfs");
+        support::skip("a full disk (it wants the right to mount a tmpfs)");
         None
     }
 

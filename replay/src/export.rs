@@ -123,11 +123,12 @@ fn text(reel: &Reel, terminal: Option<u32>, out: &mut impl Write) -> Result<(), 
         terminal_text(reader, *number, out)?;
     }
     if terminal.is_none() {
-        for channel in channels(reader) {
-            if terminals.len() + channels(reader).len() > 1 {
+        let channels = channels(reader);
+        for channel in &channels {
+            if terminals.len() + channels.len() > 1 {
                 writeln!(out, "── channel {channel} ──")?;
             }
-            channel_text(reader, channel, out)?;
+            channel_text(reader, *channel, out)?;
         }
     }
     Ok(())
@@ -161,7 +162,7 @@ fn terminal_text(reader: &RecordingReader, number: u32, out: &mut impl Write) ->
 
 fn channel_text(reader: &RecordingReader, channel: u32, out: &mut impl Write) -> Result<(), Failure> {
     let streams = [StreamId::Stdout(channel), StreamId::Stderr(channel)];
-    let present: Vec<StreamId> = streams.into_iter().filter(|stream| reader.streams().contains(stream)).collect();
+    let present: Vec<StreamId> = streams.into_iter().filter(|stream| has(reader, *stream)).collect();
     let (mut stdout, mut stderr) = (Lines::default(), Lines::default());
     for entry in reader.entries_of(&present, 0) {
         if let Item::Output { stream, bytes, .. } = entry?.item {
@@ -265,6 +266,11 @@ fn described(item: Item) -> Result<Value, Failure> {
     })
 }
 
+/// Whether a stream has a file; there may be thousands, and they are in order.
+fn has(reader: &RecordingReader, stream: StreamId) -> bool {
+    reader.streams().binary_search(&stream).is_ok()
+}
+
 fn terminals(reader: &RecordingReader) -> Vec<u32> {
     let number = |stream: &StreamId| if let StreamId::Terminal(number) = stream { Some(*number) } else { None };
     reader.streams().iter().filter_map(number).collect()
@@ -281,7 +287,7 @@ fn channels(reader: &RecordingReader) -> Vec<u32> {
 
 fn entries_of_terminal(reader: &RecordingReader, number: u32) -> Result<sallyport_recorder::read::Entries, Failure> {
     let stream = StreamId::Terminal(number);
-    if !reader.streams().contains(&stream) {
+    if !has(reader, stream) {
         return Err(Failure::UnknownTerminal { number, have: terminals(reader).len() });
     }
     Ok(reader.entries_of(&[stream], 0))

@@ -10,9 +10,6 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar;
 
-/// What is shown in the place of a character that would act rather than show.
-pub const REPLACEMENT: char = '\u{fffd}';
-
 /// The character itself if it does nothing but show, and [`REPLACEMENT`] otherwise.
 #[must_use]
 pub fn character(c: char) -> char {
@@ -68,12 +65,16 @@ pub fn clip(text: &str, columns: usize) -> Cow<'_, str> {
 
 /// Whether a character is an order to the terminal or to the layout of text instead of a sign: controls (C0, DEL, C1),
 /// separators of lines, and the invisible format characters.
-fn acts(c: char) -> bool {
+#[must_use]
+pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
+
+/// What is shown in the place of a character that would act rather than show.
+pub const REPLACEMENT: char = '\u{fffd}';
 
 #[cfg(test)]
 mod tests {

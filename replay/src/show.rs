@@ -1,32 +1,23 @@
-//! One session at a glance: who, what, when, under which rule, what was run, what was refused, and what its recording is.
+//! A recording at a glance: what was run, what was refused, and whether it is whole. Who, when and under which rule, the list
+//! of sessions knows without it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
 
 use sallyport_recorder::read::Item;
-use sallyport_recorder::{Event, Header, Outcome, State, StreamId};
+use sallyport_recorder::{Event, State, StreamId};
 use serde::Serialize;
 
 use crate::database::Database;
 use crate::reel::Reel;
 use crate::{clock, harmless, timeline};
 
-/// What a recording says about its session.
+/// What only the recording of a session knows.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// Who, where, when, under which policy.
-    pub session: Header,
-    /// The account on the target, once the policy gave one.
-    pub account: Option<String>,
-    /// The rules that let the caller in, once they had.
-    pub rules: Vec<String>,
-    /// How long it took, or has taken so far.
-    pub duration_ms: u64,
     /// Whether the recording is finished.
     pub state: State,
-    /// How the session ended, and why.
-    pub end: Option<(Outcome, String)>,
     /// Size of the recording on disk.
     pub bytes: u64,
     /// The channels, by number.
@@ -79,26 +70,14 @@ pub struct Incident {
     pub what: String,
 }
 
-/// Channels and incidents listed, each; a client can make as many as it likes.
-const MOST: usize = 1000;
-
-/// Files listed of each channel.
-const MOST_FILES: usize = 100;
-
 impl Summary {
-    /// Reads the manifest and the timeline.
+    /// Reads the timeline.
     #[must_use]
     pub fn of(reel: &Reel) -> Self {
         let reader = reel.reader();
-        let manifest = reader.manifest();
         let size = |stream: &StreamId| std::fs::metadata(reader.path(*stream)).map_or(0, |metadata| metadata.len());
         let mut summary = Self {
-            session: manifest.header.clone(),
-            account: None,
-            rules: manifest.header.policy.rules.clone(),
-            duration_ms: u64::try_from(crate::reel::length(reader).as_millis()).unwrap_or(u64::MAX),
-            state: manifest.state,
-            end: manifest.seal.as_ref().map(|seal| (seal.end.outcome, seal.end.reason.clone())),
+            state: reader.manifest().state,
             bytes: reader.streams().iter().map(size).sum(),
             channels: BTreeMap::new(),
             database: None,
@@ -122,10 +101,6 @@ impl Summary {
     fn add(&mut self, at_ms: u64, event: Event) {
         Database::count(&mut self.database, &event);
         match event {
-            Event::Authorized { account, rules, .. } => {
-                self.account = Some(account);
-                self.rules = rules;
-            }
             Event::Refused { .. }
             | Event::ForwardRefused { .. }
             | Event::StatementRefused { .. }
@@ -175,9 +150,19 @@ impl Summary {
         change(self.channels.entry(channel).or_default());
     }
 
-    /// What only the recording knows, for a person, harmless, one fact a line: its state, the channels, the incidents.
-    #[must_use]
-    pub fn details(&self) -> String {
+    fn about_recording(&self) -> String {
+        let state = match self.state {
+            State::Open => "open: the session is live, or its gateway stopped without a word",
+            State::Sealed => "sealed",
+            State::Interrupted => "interrupted: its gateway stopped without a word; sealed at the next start",
+        };
+        format!("{state}, {}", bytes(self.bytes))
+    }
+}
+
+/// For a person, harmless, one fact a line: its state, the channels, the incidents.
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut lines = vec![("recording", self.about_recording())];
         lines.extend(self.damage.iter().map(|damage| ("DAMAGED", damage.clone())));
         lines.extend(self.database.iter().map(|database| ("database", database.to_string())));
@@ -202,36 +187,7 @@ impl Summary {
         if self.more > 0 {
             lines.push(("", format!("and {} more: `sallyport export --format jsonl` lists all", self.more)));
         }
-        lines.into_iter().map(|(name, value)| format!("{name:<10} {}\n", harmless::line(&value))).collect()
-    }
-
-    fn about_recording(&self) -> String {
-        let state = match self.state {
-            State::Open => "open: the session is live, or its gateway stopped without a word",
-            State::Sealed => "sealed",
-            State::Interrupted => "interrupted: its gateway stopped without a word; sealed at the next start",
-        };
-        format!("{state}, {}", bytes(self.bytes))
-    }
-}
-
-/// For a person, harmless, one fact a line.
-impl Display for Summary {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Header { caller, target, policy, .. } = &self.session;
-        let mut fact = |name: &str, value: &str| writeln!(f, "{name:<10} {}", harmless::line(value));
-        fact("session", &self.session.id.to_string())?;
-        fact("caller", &format!("{} on {} ({})", caller.name(), caller.device, caller.address))?;
-        let account = self.account.as_ref().map_or(String::new(), |account| format!(" as {account}"));
-        fact("target", &format!("{} ({}){account}", target.name, target.address))?;
-        let duration = clock::short(Duration::from_millis(self.duration_ms));
-        fact("when", &format!("{:.0}, {duration} long", self.session.started))?;
-        fact("policy", &format!("revision {}, {}", policy.revision, self.rules.join(", ")))?;
-        match &self.end {
-            Some((outcome, reason)) => fact("outcome", &format!("{}: {reason}", outcome.as_str()))?,
-            None => fact("outcome", "not ended")?,
-        }
-        f.write_str(&self.details())
+        lines.iter().try_for_each(|(name, value)| writeln!(f, "{name:<10} {}", harmless::line(value)))
     }
 }
 
@@ -276,6 +232,11 @@ pub fn bytes(count: u64) -> String {
     }
     format!("{scaled:.1} {unit}")
 }
+
+/// Channels and incidents listed, each; a client can make as many as it likes.
+const MOST: usize = 1000;
+/// Files listed of each channel.
+const MOST_FILES: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,6 @@ pub struct Lines {
     open: Vec<u8>,
 }
 
-/// The longest line that is kept whole, in bytes; a longer one is handed out in pieces.
-const LONGEST: usize = 4096;
-
 impl Lines {
     /// Takes bytes and hands out each line that they complete, without its end (`\n` or `\r\n`).
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
@@ -61,6 +58,9 @@ fn whole_characters(bytes: &[u8]) -> usize {
         _ => bytes.len(),
     }
 }
+
+/// The longest line that is kept whole, in bytes; a longer one is handed out in pieces.
+const LONGEST: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -18,9 +18,6 @@ pub struct Transcript {
     blanks: usize,
 }
 
-/// Blanks held back in case that the line ends with them; more are written, so that an endless line of them costs nothing.
-const MOST_BLANKS: usize = 4096;
-
 impl Transcript {
     /// The text that is ready, taken out.
     pub fn take(&mut self) -> String {
@@ -81,6 +78,9 @@ impl Observer for Transcript {
 
     fn end(&mut self, _: &mut Observation<'_>) {}
 }
+
+/// Blanks held back in case that the line ends with them; more are written, so that an endless line of them costs nothing.
+const MOST_BLANKS: usize = 4096;
 
 #[cfg(test)]
 mod tests {

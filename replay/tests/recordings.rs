@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod made;
+#[path = "../../tests/src/skip.rs"]
+mod skip;
 
 use std::process::Command;
 use std::time::Duration;
@@ -64,7 +66,7 @@ async fn asciinema_plays_an_exported_cast() {
     let file = made.folder.join("exported.cast");
     std::fs::write(&file, &cast).unwrap();
     if Command::new("asciinema").arg("--version").output().is_err() {
-        eprintln!("skipped: asciinema is not installed");
+        skip::skip("asciinema");
         return;
     }
     // asciinema insists on a terminal of its own, which script(1) gives it.
@@ -138,11 +140,8 @@ async fn json_lines_hold_everything_with_absolute_times() {
 }
 
 #[tokio::test]
-async fn a_summary_tells_the_session() {
+async fn a_summary_tells_what_the_recording_knows() {
     let made = record(async |recording| {
-        let rules = vec!["ssh[0] 12:5".to_owned()];
-        let authorized = Event::Authorized { account: "ubuntu".into(), rules, client: "SSH-2.0-OpenSSH_9.2".into() };
-        recording.event(authorized).await.unwrap();
         shell(recording, 0, &["hi\r\n"]).await;
         exec(recording, 1, "uname -a\x1b]0;x\x07", b"Linux\n", b"").await;
         let refused =
@@ -153,11 +152,6 @@ async fn a_summary_tells_the_session() {
     let summary = Summary::of(&made.reel());
     let text = summary.to_string();
     for expected in [
-        "caller     alice@example.com on alice-laptop (100.64.0.7)",
-        "target     web1 (10.0.3.7:22) as ubuntu",
-        "when       2026-01-02T03:04:05Z",
-        "policy     revision 0123456789ab, ssh[0] 12:5",
-        "outcome    completed: both sides were done",
         "recording  sealed, ",
         "#0 shell in terminal 0 (80×24) · exit 0 · 12 B in, 3.5 kB out",
         "#1 exec uname -a\\e]0;x\\x07 · exit 3",
@@ -166,10 +160,8 @@ async fn a_summary_tells_the_session() {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     assert!(!acts(&text));
-    let details = summary.details();
-    assert!(details.starts_with("recording  sealed, ") && details.contains("#0 shell"), "{details}");
     let json = serde_json::to_value(&summary).unwrap();
-    assert_eq!(json["account"], "ubuntu");
+    assert_eq!(json["state"], "sealed");
     assert_eq!(json["channels"]["1"]["exit"], "exit 3");
 }
 

@@ -1,6 +1,6 @@
 //! Bad days: targets that lie, stall or vanish; callers that say nothing or nonsense; secrets left open.
 
-use e2e::{Setup, Talk, World, wait_until};
+use e2e::{Setup, World, wait_until};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,9 +62,7 @@ fn a_slow_target_is_waited_for_and_holds_nobody_up() {
         }
     });
     let alice = world.caller("alice@example.com", "laptop");
-    let mut slow = alice.client("ssh");
-    slow.args(["ubuntu@slow", "echo slow but sure; exit 3"]);
-    let mut slow = Talk::start(slow);
+    let mut slow = alice.talk(&["ubuntu@slow", "echo slow but sure; exit 3"]);
     for round in 0..5 {
         assert_eq!(alice.ssh(&["ubuntu@web1", &format!("echo {round}")]).ok(), format!("{round}\n"));
     }
@@ -112,9 +110,7 @@ fn a_target_that_lies_after_its_greeting_costs_one_session_only() {
 fn a_target_that_resets_in_mid_stream_ends_that_session_and_is_recorded() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; cat /dev/zero | head -c 5000000 | wc -c; sleep 5678901"]);
-    let mut talk = Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo up; cat /dev/zero | head -c 5000000 | wc -c; sleep 5678901"]);
     talk.expect("5000000");
     // Kill the sshd that serves this connection: its socket is reset under the session.
     world.web1.kill_sessions();
@@ -128,13 +124,12 @@ fn a_changed_host_key_is_refused_loudly() {
     let mut world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo 1"]).ok(), "1\n");
+    assert!(world.web1.log().contains("Accepted publickey for ubuntu"), "{}", world.web1.log());
+    // It begins its log anew.
     world.change_host_key_of_web1();
     let said = alice.ssh(&["ubuntu@web1", "echo 2"]).failed();
     assert!(said.contains("host key") && said.contains("web1"), "{said}");
-    assert!(
-        !world.web1.log().contains("Accepted publickey for ubuntu from 127.0.0.1 port 0"),
-        "nothing was sent to it"
-    );
+    assert!(!world.web1.log().contains("ubuntu"), "a login was tried there: {}", world.web1.log());
     wait_until("the operator reads of it too", || world.gateway().printed().to_lowercase().contains("host key"));
 }
 
@@ -168,9 +163,7 @@ fn bytes_that_are_not_ssh_end_that_connection_alone() {
 fn five_hundred_silent_connections_hold_nobody_up() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
-    let mut working = Talk::start(command);
+    let mut working = alice.talk(&["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
     working.expect("up");
     let address = alice.resolve("web1");
     let silent = alice

@@ -195,6 +195,14 @@ impl Caller {
         command.args(arguments);
         run(command, input)
     }
+
+    /// Starts `ssh <arguments>`, to talk with what it runs.
+    #[must_use]
+    pub fn talk(&self, arguments: &[&str]) -> Talk {
+        let mut command = self.client("ssh");
+        command.args(arguments);
+        Talk::start(command)
+    }
 }
 
 /// A connection to `ubuntu@web1` that several clients share (`ControlMaster`). Its own command repeats what it is told.

@@ -130,6 +130,7 @@ fn text_is_found_as_it_stood_and_jumped_to() {
     shell.enter("clear; exit");
     wait_until("the session has ended", || world.sallyport(&["sessions", "ls"]).ok().contains("completed"));
     assert_eq!(alice.ssh(&["ubuntu@web1", "echo found in a command"]).ok(), "found in a command\n");
+    world.wait_for_every_end();
     let found = world.sallyport(&["search", "lost and found"]).ok();
     let line = found.lines().find(|line| line.contains("lost and found")).unwrap();
     assert!(line.contains("terminal 0"), "{found}");

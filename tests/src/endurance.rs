@@ -1,7 +1,7 @@
 //! What only long sessions show. Too long for every day, so they are asked for by name:
 //! `cargo test --workspace --test e2e endurance -- --ignored`.
 
-use e2e::{Caller, Talk, World, wait_until};
+use e2e::{Caller, World, wait_until};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 fn a_session_lives_on_while_wireguard_makes_new_keys() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
-    let mut talk = Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
     talk.expect("up");
     let mut handshakes = vec![alice.wg_show("latest-handshakes")];
     let started = Instant::now();

@@ -17,6 +17,7 @@ mod caller;
 mod namespace;
 mod postgresql;
 mod process;
+mod skip;
 mod sshd;
 mod terminal;
 mod world;
@@ -24,12 +25,11 @@ mod world;
 pub use caller::{Caller, Shared};
 pub use namespace::Namespace;
 pub use postgresql::{Postgres, newest_programs};
-pub use process::{Finished, Process, Talk, run, wait_until};
+pub use process::{Finished, Process, Talk, run, settle, wait_until};
+pub use skip::skip;
 pub use sshd::Sshd;
 pub use terminal::Terminal;
 pub use world::{CONFINE, PERSON, POLICY, Setup, World};
-
-use std::io::Write as _;
 
 /// Whether `command` is on this machine; where it is not, its absence goes to the list that `make test` ends with.
 #[must_use]
@@ -42,11 +42,14 @@ pub fn has_peer(command: &str) -> bool {
     found
 }
 
-/// Names a peer whose tests are skipped in the list that `make test` ends with.
-pub fn skip(peer: &str) {
-    eprintln!("skipped: {peer}");
-    if let Ok(list) = std::env::var("SALLYPORT_SKIPPED") {
-        let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
-        writeln!(list, "{peer}").unwrap();
+/// Whether an ordinary user may make a namespace here; where not, that goes to the list that `make test` ends with.
+#[must_use]
+pub fn has_namespaces_for_everyone() -> bool {
+    let mut made = std::process::Command::new("setpriv");
+    made.args([format!("--reuid={PERSON}"), format!("--regid={PERSON}"), "--clear-groups".to_owned()]);
+    let found = made.args(["unshare", "--map-root-user", "--net", "true"]).output().unwrap().status.success();
+    if !found {
+        skip("namespaces of ordinary users (denied here, as in a container or a chroot)");
     }
+    found
 }

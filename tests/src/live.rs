@@ -68,6 +68,7 @@ fn whoever_joins_late_sees_the_whole_screen_and_then_what_comes_until_the_end() 
     shell.enter("exit 3");
     operator.wait_for("ended: completed");
     operator.wait_for("ended with 0");
+    world.wait_for_outcome("completed");
     let again = world.sallyport(&["sessions", "watch", &id]).failed();
     assert!(again.contains("is over (completed)") && again.contains("sallyport replay"), "{again}");
 }
@@ -99,9 +100,8 @@ fn leaving_harms_nothing() {
 fn commands_and_events_come_as_lines_and_as_json() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; echo err $line >&2; done"]);
-    let mut talk = Talk::start(command);
+    let mut talk =
+        alice.talk(&["ubuntu@web1", "echo up; while read line; do echo got $line; echo err $line >&2; done"]);
     talk.expect("up");
     let id = live(&world)[0].clone();
     let mut lines = Talk::start(world.command(&["sessions", "watch", &id]));
@@ -129,9 +129,7 @@ fn commands_and_events_come_as_lines_and_as_json() {
 fn nobody_but_the_operator_may_watch_or_end_a_session() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo secret-of-alice; cat"]);
-    let mut talk = Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo secret-of-alice; cat"]);
     talk.expect("secret-of-alice");
     let id = live(&world)[0].clone();
     let binary = world.binary_for_everyone();
@@ -145,14 +143,8 @@ fn nobody_but_the_operator_may_watch_or_end_a_session() {
     for there in ["state/admin.sock", "state/recordings"] {
         let mut look = world.hosts().command("setpriv");
         look.args([&format!("--reuid={PERSON}"), &format!("--regid={PERSON}"), "--clear-groups", "ls"]);
-        let refused = run(
-            {
-                look.arg(world.operator().join(there));
-                look
-            },
-            b"",
-        )
-        .failed();
+        look.arg(world.operator().join(there));
+        let refused = run(look, b"").failed();
         assert!(refused.contains("ermission denied"), "{there}: {refused}");
     }
     assert_eq!(talk.end(), 0);
@@ -163,13 +155,11 @@ fn nobody_but_the_operator_may_watch_or_end_a_session() {
 fn a_watcher_that_stands_still_holds_up_nobody() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args([
+    let mut talk = alice.talk(&[
         "-tt",
         "ubuntu@web1",
         "echo up; read go; yes 0123456789 | head -c 30000000; echo; echo all-done; read end",
     ]);
-    let mut talk = Talk::start(command);
     talk.expect("up");
     let id = live(&world)[0].clone();
     let watcher = Talk::start(world.command(&["sessions", "watch", &id]));
@@ -194,9 +184,7 @@ fn an_operator_ends_sessions_and_their_callers_read_why() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     let begin = || {
-        let mut command = alice.client("ssh");
-        command.args(["ubuntu@web1", "echo up; sleep 8765432"]);
-        let talk = Talk::start(command);
+        let talk = alice.talk(&["ubuntu@web1", "echo up; sleep 8765432"]);
         talk.expect("up");
         talk
     };
@@ -233,9 +221,7 @@ fn a_session_that_is_not_recorded_says_so() {
         r#""ip": ["tcp:22"], "app": { "sallyport.dev/cap/ssh": [{ "shell": {}, "exec": {}, "recording": "off" }] }"#;
     let world = World::start(Setup { policy: POLICY.replace("\"ip\": [\"tcp:22\"]", off), ..Setup::default() });
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo never-seen; cat"]);
-    let mut talk = Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo never-seen; cat"]);
     talk.expect("never-seen");
     let id = live(&world)[0].clone();
     let mut watcher = Talk::start(world.command(&["sessions", "watch", &id]));

@@ -18,6 +18,7 @@ mod endurance;
 mod forbidden;
 mod forwards;
 mod live;
+mod memory;
 mod ordinary;
 mod peers;
 mod policy;

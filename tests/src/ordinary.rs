@@ -63,6 +63,9 @@ impl<'a> Person<'a> {
 
 #[test]
 fn shell_lets_stock_ssh_reach_the_tailnet_by_name_as_the_person_themselves() {
+    if !e2e::has_namespaces_for_everyone() {
+        return;
+    }
     let world = World::new();
     let person = Person::new(&world);
     let here =
@@ -89,6 +92,9 @@ fn proxy_serves_as_a_proxy_command() {
 
 #[test]
 fn proxy_needs_no_namespace_and_shell_says_what_it_lacks() {
+    if !e2e::has_namespaces_for_everyone() {
+        return;
+    }
     let world = World::new();
     let person = Person::new(&world);
     let binary = world.binary_for_everyone().display().to_string();

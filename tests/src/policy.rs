@@ -1,6 +1,6 @@
 //! Who may: denials that say what is missing, the same decision explained, mistakes that are refused.
 
-use e2e::{POLICY, Setup, Shared, Talk, Terminal, World, wait_until};
+use e2e::{POLICY, Setup, Shared, Terminal, World, wait_until};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -53,9 +53,7 @@ fn a_program_without_a_terminal_ends_at_the_target_with_what_let_it_run() {
         ("trap '' HUP; echo up; sleep 1234562", "sleep 1234562", false),
         ("echo up; sleep 1234563", "sleep 1234563", true),
     ] {
-        let mut ssh = alice.client("ssh");
-        ssh.args(["ubuntu@web1", command]);
-        let mut talk = Talk::start(ssh);
+        let mut talk = alice.talk(&["ubuntu@web1", command]);
         talk.expect("up");
         let said = if killed {
             let live = world.sallyport(&["sessions", "ls", "--outcome", "live", "--json"]).ok();
@@ -113,9 +111,7 @@ fn an_edit_holds_at_once_however_it_is_made_and_ends_what_it_no_longer_allows() 
     let allowing = |account: &str| POLICY.replace("\"users\": [\"ubuntu\"]", &format!("\"users\": [\"{account}\"]"));
     let mut now = "ubuntu";
     let mut edit = |name: &str, next: &'static str, edit: &dyn Fn(&str)| {
-        let mut command = alice.client("ssh");
-        command.args([&format!("{now}@web1"), "echo up; sleep 2345678"]);
-        let mut talk = Talk::start(command);
+        let mut talk = alice.talk(&[&format!("{now}@web1"), "echo up; sleep 2345678"]);
         talk.expect("up");
         edit(&allowing(next));
         assert_eq!(talk.end(), 255, "{name}: {}", talk.heard());
@@ -153,9 +149,7 @@ fn an_edit_holds_at_once_however_it_is_made_and_ends_what_it_no_longer_allows() 
 fn an_edit_that_gives_more_leaves_live_sessions_alone() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
-    let mut talk = Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo up; while read line; do echo got $line; done"]);
     talk.expect("up");
     world.write_policy(&POLICY.replace("\"users\": [\"ubuntu\"]", "\"users\": [\"ubuntu\", \"deploy\"]"));
     wait_until("the edit holds", || alice.ssh(&["deploy@web1", "true"]).code == 0);

@@ -285,6 +285,23 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The value of `measure` once it has not changed by more than a few percent for a second.
+///
+/// # Panics
+/// When it never does.
+#[must_use]
+pub fn settle(mut measure: impl FnMut() -> u64) -> u64 {
+    let mut last = (Instant::now(), measure());
+    wait_until("the measure stands still", || {
+        let now = measure();
+        if now.abs_diff(last.1) > last.1 / 50 {
+            last = (Instant::now(), now);
+        }
+        last.0.elapsed() > Duration::from_secs(1)
+    });
+    last.1
+}
+
 /// How long one command may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
 /// How long a condition may take to come true on a busy machine.

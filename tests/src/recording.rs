@@ -1,6 +1,6 @@
 //! What a session left: listed, shown, replayed, exported, verified; after a kill and on a full disk as well.
 
-use e2e::{Setup, Talk, Terminal, World, run, wait_until};
+use e2e::{Setup, Terminal, World, run, wait_until};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -159,13 +159,11 @@ fn a_changed_byte_a_missing_file_and_a_cut_tail_are_each_found() {
 fn a_killed_gateway_leaves_a_recording_that_plays_and_is_marked_interrupted() {
     let mut world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args([
+    let talk = alice.talk(&[
         "-tt",
         "ubuntu@web1",
         "for i in $(seq 1 100); do echo tick-$i; sleep 0.05; done; echo up; sleep 3456789",
     ]);
-    let talk = Talk::start(command);
     talk.expect("up");
     // Durable within a second: what stands on the disk is all that counts after the kill.
     let id = sessions(&world, &[])[0]["id"].as_str().unwrap().to_owned();

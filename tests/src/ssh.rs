@@ -1,6 +1,6 @@
 //! What a caller does with SSH, with OpenSSH's own client against OpenSSH's own server.
 
-use e2e::{Setup, Shared, Talk, Terminal, World, run};
+use e2e::{Setup, Shared, Terminal, World, run, settle};
 use std::path::Path;
 use std::process::Command;
 
@@ -164,6 +164,16 @@ fn hundreds_of_commands_over_one_connection_each_bring_their_own_exit_code() {
     let sessions = world.sallyport(&["sessions", "ls", "--json"]).ok();
     let sessions: Vec<serde_json::Value> = serde_json::from_str(&sessions).unwrap();
     assert_eq!(sessions.len(), 1, "one connection is one session");
+    // What came last is on the disk once it is sealed.
+    world.wait_for_every_end();
+    let recorded = world.sallyport(&["export", sessions[0]["id"].as_str().unwrap(), "--format", "jsonl"]).ok();
+    for round in 0..300 {
+        let code = round % 255;
+        for event in [format!("\"command\":\"echo {code}; exit {code}\""), format!("\"text\":\"{code}\\n\"")] {
+            let times = if round % 255 < 45 { 2 } else { 1 };
+            assert_eq!(recorded.matches(&event).count(), times, "{event}");
+        }
+    }
 }
 
 #[test]
@@ -214,9 +224,7 @@ fn forwarding_of_any_kind_is_refused_by_name() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
     // -L: the listener is the client's own; the refusal comes when something connects through it.
-    let mut local = alice.client("ssh");
-    local.args(["-N", "-L", "7001:127.0.0.1:22", "ubuntu@web1"]);
-    let local = Talk::start(local);
+    let local = alice.talk(&["-N", "-L", "7001:127.0.0.1:22", "ubuntu@web1"]);
     e2e::wait_until("the refusal was printed", || {
         let knock = || std::net::TcpStream::connect("127.0.0.1:7001").map(drop);
         let _refused = alice.namespace().enter(knock).join().unwrap();
@@ -307,17 +315,4 @@ fn start_agent(folder: &Path) -> Agent {
     let process = e2e::Process::spawn(command, &folder.join("agent.log"));
     e2e::wait_until("the agent answers", || socket.exists());
     Agent { socket, _process: process }
-}
-
-/// The value of `measure` once it has not changed by more than a few percent for a second.
-fn settle(mut measure: impl FnMut() -> u64) -> u64 {
-    let mut last = (std::time::Instant::now(), measure());
-    e2e::wait_until("the measure stands still", || {
-        let now = measure();
-        if now.abs_diff(last.1) > last.1 / 50 {
-            last = (std::time::Instant::now(), now);
-        }
-        last.0.elapsed() > std::time::Duration::from_secs(1)
-    });
-    last.1
 }

@@ -14,7 +14,8 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts an sshd on `address` inside `namespace`, with its files in `folder`. `extra` is more of sshd_config.
+    /// Starts an sshd on `address` inside `namespace`, with its files in `folder`, which is everybody's home too: what this
+    /// machine's own shells begin with is none of the tests' business. `extra` is more of sshd_config.
     #[must_use]
     pub fn start(namespace: &Namespace, folder: &Path, address: SocketAddr, extra: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
@@ -26,7 +27,7 @@ impl Sshd {
              AuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nPrintMotd no\n\
              Subsystem sftp /usr/lib/openssh/sftp-server\nAcceptEnv *\nMaxStartups 1000\nMaxSessions 200\n\
-             LogLevel VERBOSE\n{extra}\n"
+             LogLevel VERBOSE\nSetEnv HOME={at}\n{extra}\n"
         );
         std::fs::write(folder.join("sshd_config"), config).unwrap();
         // sshd's own separation of privileges wants this empty directory, which Debian makes at boot.

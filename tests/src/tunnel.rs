@@ -47,9 +47,7 @@ fn the_resolver_answers_for_targets_and_refuses_other_names() {
 fn a_client_that_moves_to_another_address_keeps_its_session() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args(["ubuntu@web1", "echo before; read moved; echo after $moved"]);
-    let mut talk = e2e::Talk::start(command);
+    let mut talk = alice.talk(&["ubuntu@web1", "echo before; read moved; echo after $moved"]);
     talk.expect("before");
     // Another port, and another address on the way there.
     let mut wg = alice.wg("set");
@@ -90,17 +88,15 @@ fn a_device_that_was_removed_or_never_added_gets_no_answer() {
 fn removing_a_device_ends_its_sessions_at_once() {
     let world = World::new();
     let alice = world.caller("alice@example.com", "laptop");
-    let mut command = alice.client("ssh");
-    command.args([
+    let mut talk = alice.talk(&[
         "-o",
         "ServerAliveInterval=1",
         "-o",
-        "ServerAliveCountMax=2",
+        "ServerAliveCountMax=8",
         "-tt",
         "ubuntu@web1",
         "echo up; sleep 1234567",
     ]);
-    let mut talk = e2e::Talk::start(command);
     talk.expect("up");
     let _removed = world.sallyport(&["device", "rm", "laptop"]).ok();
     assert_eq!(talk.end(), 255);

@@ -179,6 +179,13 @@ impl World {
         });
     }
 
+    /// Waits until no session is going on: all that was recorded is in its place then.
+    pub fn wait_for_every_end(&self) {
+        wait_until("every session has ended", || {
+            self.sallyport(&["sessions", "ls", "--json", "--outcome", "live"]).ok().trim() == "[]"
+        });
+    }
+
     /// A `sallyport` command on the gateway's machine, as the gateway's user.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -101,9 +101,7 @@ impl<R> Permit<R> {
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
     }
-}
 
-impl<R> Permit<R> {
     /// The permit that takes the place of `held` in a session that goes on. The recording cannot become stricter in the middle,
     /// nor end there; one that is kept because it had to be loses nothing when it would not have to be any more.
     ///

@@ -50,23 +50,25 @@ async fn tell(stage: &Stage, out: &mut Out) -> anyhow::Result<()> {
 
     act(out, "3. Alice's laptop: a WireGuard device, enrolled once")?;
     stage.show(out, "sallyport device add --user alice@example.com --name laptop --out laptop.conf").await?;
-    stage.write("ssh_config", &ssh_config(stage, &me))?;
+    let hers = if stage.allows_namespaces().await? { &BY_SHELL } else { &BY_PROXY };
+    stage.write("ssh_config", &ssh_config(stage, &me, hers))?;
     stage
         .show(out, "sallyport ls 2> /dev/null | grep cert-authority | tee known_hosts    # ends host-key questions")
         .await?;
 
     act(out, "4. She uses it: stock ssh and scp, by name; no key, no password, no question")?;
-    out.line("`sallyport shell` is her side without root; a phone or laptop would use any WireGuard client.")?;
-    stage.show(out, "sallyport shell -- ssh -F ssh_config web1 'echo this is $(id -un) on web1'").await?;
+    out.line(hers.explanation)?;
+    let inside = hers.inside;
+    stage.show(out, &format!("{inside}ssh -F ssh_config web1 'echo this is $(id -un) on web1'")).await?;
     stage.write("notes.txt", "carried by scp, through the gateway\n")?;
     let there = stage.path("arrived.txt");
-    stage.show(out, &format!("sallyport shell -- scp -F ssh_config notes.txt web1:{there}")).await?;
+    stage.show(out, &format!("{inside}scp -F ssh_config notes.txt web1:{there}")).await?;
     stage.show(out, "cat arrived.txt").await?;
     let terminal = if stage.sshd_has_terminals() { "-tt " } else { "" };
-    stage.show(out, &format!("sallyport shell -- ssh -F ssh_config {terminal}web1 '{TERMINAL_WORK}'")).await?;
+    stage.show(out, &format!("{inside}ssh -F ssh_config {terminal}web1 '{TERMINAL_WORK}'")).await?;
 
     act(out, "5. What the policy does not allow is refused, with the reason")?;
-    stage.show_failing(out, "sallyport shell -- ssh -F ssh_config admin@web1 id").await?;
+    stage.show_failing(out, &format!("{inside}ssh -F ssh_config admin@web1 id")).await?;
     stage.show_failing(out, "sallyport policy explain alice@example.com web1 --as admin").await?;
 
     act(out, "6. All of it was recorded: found, replayed, verified")?;
@@ -103,12 +105,22 @@ fn policy(me: &str) -> String {
 }
 
 /// Only what a caller would have in ~/.ssh: here it has to lie elsewhere, to leave that alone.
-fn ssh_config(stage: &Stage, me: &str) -> String {
+fn ssh_config(stage: &Stage, me: &str, hers: &CallersSide) -> String {
     format!(
         "Host web1\n  User {me}\n\nHost *\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  \
-         BatchMode yes\n  IdentityFile none\n  IdentityAgent none\n",
-        stage.path("known_hosts")
+         BatchMode yes\n  IdentityFile none\n  IdentityAgent none\n{}",
+        stage.path("known_hosts"),
+        hers.ssh_config
     )
+}
+
+/// How the demo's caller gets onto the tailnet.
+struct CallersSide {
+    explanation: &'static str,
+    /// What comes before her commands.
+    inside: &'static str,
+    /// What her ssh needs to know.
+    ssh_config: &'static str,
 }
 
 /// Resolves when the person, or the system, wants the demo to end.
@@ -128,6 +140,19 @@ fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
         }
     })
 }
+
+const BY_SHELL: CallersSide = CallersSide {
+    explanation: "`sallyport shell` is her side without root; a phone or laptop would use any WireGuard client.",
+    inside: "sallyport shell -- ",
+    ssh_config: "",
+};
+
+const BY_PROXY: CallersSide = CallersSide {
+    explanation: "This machine allows no namespaces, so `sallyport proxy` is her side: ssh_config names it as ssh's ProxyCommand. A phone or\n\
+                  laptop would use any WireGuard client.",
+    inside: "",
+    ssh_config: "  ProxyCommand sallyport proxy %h:%p\n",
+};
 
 /// A little work in a terminal, slow enough that its replay shows it happen.
 const TERMINAL_WORK: &str =

@@ -68,7 +68,8 @@ pub(super) struct Add {
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (config, state) = site.open().await?;
+    let asks = matches!(command, Command::Ls { .. });
+    let (config, state) = if asks { site.find().await? } else { site.open().await? };
     match command {
         Command::Add(args) => add(args, site, &config, &state, out).await?,
         Command::Ls { json } => list(json, site, &state, out).await?,
@@ -187,13 +188,10 @@ async fn list(json: bool, site: &Site, state: &State, out: &mut Out) -> anyhow::
 
 fn as_json(enrolled: &Enrolled) -> serde_json::Value {
     let device = &enrolled.device;
-    let (user, tags) = match &device.owner {
-        Owner::User(user) => (Some(user), None),
-        Owner::Tags(tags) => (None, Some(tags)),
-    };
+    let tags = Some(device.owner.tags()).filter(|tags| !tags.is_empty());
     serde_json::json!({
         "name": device.name,
-        "user": user,
+        "user": device.owner.user(),
         "tags": tags,
         "public_key": device.key,
         "addresses": device.addresses,

@@ -24,7 +24,7 @@ pub(super) struct Ls {
 }
 
 pub(super) async fn run(Command::Ls(args): Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (_, state) = site.open().await?;
+    let (_, state) = site.find().await?;
     let key = match &args.device {
         Some(name) => Some(state.device(name).await?.device.key.to_string()),
         None => None,

@@ -1,10 +1,9 @@
 //! `sallyport ls`: what there is to reach, and the line that ends host-key questions.
 
-use sallyport_policies::{Decision, Inventory, Parsed, Policy, Port};
+use sallyport_policies::{Inventory, Parsed, Port};
 
-use super::{BadInput, Ended, Out, Site, policy};
+use super::{Ended, Out, Site, policy};
 use crate::access::{object, subject};
-use crate::config::Config;
 use crate::state::{Folder, Keys, Known};
 
 /// List targets, and print what ends host-key questions.
@@ -18,19 +17,20 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (config, state) = site.open().await?;
+    let (config, state) = site.find().await?;
     let mut targets: Vec<(Known, Option<Vec<String>>)> =
         state.targets(&config.targets, site.clock.now()).await?.into_iter().map(|known| (known, None)).collect();
     if let Some(caller) = &args.caller {
         let devices = state.devices().await?.iter().map(|enrolled| subject(&enrolled.device)).collect();
         let caller = policy::caller(caller, &Inventory { devices, targets: Vec::new() })?;
-        let policy = read_policy(&config)?;
+        let Some(Parsed { policy, .. }) = policy::read(&config, out)? else { return Ok(Ended::No) };
         targets.retain_mut(|(known, accounts)| {
             let target = object(&known.target);
             *accounts = Some(policy.ssh_accounts(&caller, &target));
-            known.target.protocols().any(|protocol| {
-                matches!(policy.approach(&caller, &target, Port::tcp(protocol.port())), Decision::Allow(_))
-            })
+            known
+                .target
+                .protocols()
+                .any(|protocol| policy.approach(&caller, &target, Port::tcp(protocol.port())).is_allowed())
         });
     }
     if args.json {
@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
         ]
     };
     out.table(["NAME", "TAGS", "ADDRESS", if args.caller.is_some() { "AS" } else { "" }], targets.iter().map(row))?;
-    let keys = Keys::read(&Folder::open(&config.state.folder)?)?;
+    let keys = Keys::read(&Folder::find(&config.state.folder)?)?;
     out.note("\nTo end host-key questions, put this line into ~/.ssh/known_hosts:")?;
     let names = targets.iter().map(|(known, _)| known.target.name.as_str());
     out.line(&known_hosts_line(&config.tailnet.domain, names, &keys.host_ca.public_key().to_openssh()?))?;
@@ -73,14 +73,6 @@ fn as_json(known: &Known, accounts: Option<&[String]>) -> serde_json::Value {
         "addresses": target.addresses,
         "accounts": accounts,
     })
-}
-
-fn read_policy(config: &Config) -> anyhow::Result<Policy> {
-    let path = config.policy.display().to_string();
-    let text = std::fs::read_to_string(&config.policy).map_err(|e| BadInput(format!("{path} cannot be read: {e}")))?;
-    let Parsed { policy, .. } =
-        Policy::parse(&text).map_err(|errors| BadInput(errors.display(&path).trim_end().to_owned()))?;
-    Ok(policy)
 }
 
 #[cfg(test)]

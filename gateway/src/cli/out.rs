@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use sallyport_replay::harmless::acts;
 use sallyport_replay::json;
 use serde::Serialize;
 
@@ -111,11 +112,6 @@ fn harmless(text: &str) -> String {
 /// As one line of a table.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).filter(|c| !acts(*c)).collect()
-}
-
-/// Control characters, and those that turn the direction of text around.
-fn acts(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

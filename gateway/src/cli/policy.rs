@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use sallyport_policies::{self as policies, Inventory, Parsed, Policy};
 
 use super::{BadInput, Ended, Out, Site, announce};
-use crate::access::{object, subject};
 use crate::config::Config;
-use crate::state::State;
+use crate::serve::Stored;
+use crate::state::{State, StateError};
 
 /// The words after `sallyport policy`.
 #[derive(Debug, clap::Subcommand)]
@@ -74,7 +74,7 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
 }
 
 /// The policy of the file; `None` after its mistakes have been told.
-fn read(config: &Config, out: &mut Out) -> anyhow::Result<Option<Parsed>> {
+pub(super) fn read(config: &Config, out: &mut Out) -> anyhow::Result<Option<Parsed>> {
     let path = &config.policy;
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{} cannot be read (`sallyport init` writes one)", path.display()))?;
@@ -97,21 +97,19 @@ fn passes(policy: &Policy, inventory: &Inventory, config: &Config, out: &mut Out
 
 /// What is enrolled and registered. Where there is no state yet, a policy is checked by the configuration alone.
 async fn inventory(config: &Config, site: &Site) -> anyhow::Result<Inventory> {
-    if !config.state.database.exists() {
-        let targets = config.targets.iter().map(|target| policies::Target {
-            name: target.name.to_string(),
-            tags: target.tags.iter().map(ToString::to_string).collect(),
-            addresses: Vec::new(),
-        });
-        return Ok(Inventory { devices: Vec::new(), targets: targets.collect() });
-    }
-    let state = State::open(config).await?;
-    let targets = state.targets(&config.targets, site.clock.now()).await?;
-    let devices = state.devices().await?;
-    Ok(Inventory {
-        devices: devices.iter().map(|enrolled| subject(&enrolled.device)).collect(),
-        targets: targets.iter().map(|known| object(&known.target)).collect(),
-    })
+    let state = match State::find(config).await {
+        Ok(state) => state,
+        Err(StateError::Absent { .. }) => {
+            let targets = config.targets.iter().map(|target| policies::Target {
+                name: target.name.to_string(),
+                tags: target.tags.iter().map(ToString::to_string).collect(),
+                addresses: Vec::new(),
+            });
+            return Ok(Inventory { devices: Vec::new(), targets: targets.collect() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Stored::read(config, &state, &site.clock).await?.inventory())
 }
 
 /// The caller that is meant: an enrolled device where there is one, or else a user or tag without a device.

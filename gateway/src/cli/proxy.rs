@@ -66,7 +66,7 @@ fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
 
 const ENDINGS: &str = "\
 For ssh: `ssh -o ProxyCommand='sallyport proxy %h:%p' web1`, or the same as a line in ~/.ssh/config.
-It works where namespaces are denied, too: TCP then runs in this program.
+It works where namespaces are denied, too: TCP then runs in the process that holds the tunnel.
 The device's file is --config, $SALLYPORT_DEVICE or ~/.config/sallyport/device.conf.";
 
 #[cfg(test)]

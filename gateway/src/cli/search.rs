@@ -9,6 +9,7 @@ use sallyport_recorder::{Header, SessionId, Store};
 use sallyport_replay::clock;
 use sallyport_replay::search::{self, Filter, Found, Hit, Meant, Place, Query};
 
+use super::which::Which;
 use super::{BadInput, Ended, Out, Site, expiry, replay};
 
 /// Find text in recordings: on terminals as it stood there, in the output of commands, and in events.
@@ -23,18 +24,8 @@ pub(super) struct Args {
     /// The text is a regular expression
     #[arg(short = 'E', long)]
     regex: bool,
-    /// In sessions of this user or tag
-    #[arg(long)]
-    caller: Option<String>,
-    /// In sessions to this target
-    #[arg(long)]
-    target: Option<String>,
-    /// In sessions that began since: 2h, 1week, a date or a time
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// In sessions that began before: 2h, a date or a time
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// How many places at the most; 0 for all
     #[arg(long, default_value_t = 200)]
     limit: usize,
@@ -61,10 +52,10 @@ pub(super) fn run(args: &Args, site: &Site, out: &mut Out) -> anyhow::Result<End
     let query = Query::new(&args.text, Meant { any_case: args.ignore_case, regex: args.regex }).map_err(BadInput)?;
     let now = site.clock.now();
     let filter = Filter {
-        caller: args.caller.clone(),
-        target: args.target.clone(),
-        since: args.since.as_deref().map(|text| expiry::before(text, now)).transpose()?,
-        until: args.until.as_deref().map(|text| expiry::before(text, now)).transpose()?,
+        caller: args.which.caller.clone(),
+        target: args.which.target.clone(),
+        since: args.which.since(now)?,
+        until: args.which.until(now)?,
     };
     let mut recordings = Store::open(&site.config()?.state.recordings)?.list()?;
     // The latest first: it is the likeliest to be asked about.

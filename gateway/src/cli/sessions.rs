@@ -4,6 +4,7 @@ use sallyport_recorder::SessionId;
 use sallyport_replay::reel::Reel;
 use sallyport_replay::show::Summary;
 
+use super::which::Which;
 use super::{BadInput, Ended, Out, Site, expiry, watch};
 use crate::admin;
 use crate::state::{SessionFilter, SessionRow};
@@ -17,7 +18,7 @@ pub(super) enum Command {
     Show {
         /// The session's id, or its beginning
         id: String,
-        /// As JSON
+        /// As JSON, with what its recording knows as `details`
         #[arg(long)]
         json: bool,
     },
@@ -25,6 +26,14 @@ pub(super) enum Command {
     Watch(watch::Args),
     /// End sessions that are going on; their callers are told
     Kill(Kill),
+}
+
+/// One session, for programs: what the list of sessions says, and what its recording does.
+#[derive(Debug, serde::Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    session: &'a SessionRow,
+    details: Option<Summary>,
 }
 
 /// Which sessions to end, and why.
@@ -52,19 +61,10 @@ struct KillReport {
 /// Which sessions.
 #[derive(Debug, clap::Args)]
 pub(super) struct Ls {
-    /// Of this user or tag
-    #[arg(long)]
-    caller: Option<String>,
-    /// To this target
-    #[arg(long)]
-    target: Option<String>,
-    /// Begun since: 2h, 1week, a date or a time
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Begun before: 2h, a date or a time
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Ended so: completed, denied, client, target, revoked, expired, killed, recording, shutdown, failed, interrupted; or live
+    #[command(flatten)]
+    which: Which,
+    /// Sessions that ended so: completed, denied, client, target, revoked, expired, killed, recording, shutdown, failed,
+    /// interrupted; or live
     #[arg(long)]
     outcome: Option<String>,
     /// How many; 0 for all
@@ -85,16 +85,16 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
 }
 
 async fn list(args: Ls, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (_, state) = site.open().await?;
+    let (_, state) = site.find().await?;
     let now = site.clock.now();
     if let Some(outcome) = args.outcome.as_deref().filter(|outcome| !OUTCOMES.contains(outcome)) {
         return Err(BadInput(format!("{outcome:?} is no outcome: one of {}", OUTCOMES.join(", "))).into());
     }
     let filter = SessionFilter {
-        caller: args.caller,
-        target: args.target,
-        since: args.since.map(|text| expiry::before(&text, now)).transpose()?,
-        until: args.until.map(|text| expiry::before(&text, now)).transpose()?,
+        since: args.which.since(now)?,
+        until: args.which.until(now)?,
+        caller: args.which.caller,
+        target: args.which.target,
         outcome: args.outcome,
         limit: Some(args.limit).filter(|limit| *limit > 0),
     };
@@ -119,10 +119,13 @@ async fn list(args: Ls, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
 }
 
 async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (_, state) = site.open().await?;
+    let (_, state) = site.find().await?;
     let session = state.session(id).await?;
+    // A recording that cannot be read is for `verify` to explain; what the state knows is shown all the same.
+    let reel = session.recording.as_ref().and_then(|folder| Reel::open(folder).ok());
+    let details = reel.as_ref().map(Summary::of);
     if json {
-        out.json(&session)?;
+        out.json(&Whole { session: &session, details })?;
         return Ok(Ended::Yes);
     }
     let ended = match (session.ended, &session.outcome) {
@@ -131,9 +134,6 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
         }
         _ => "still going on".to_owned(),
     };
-    // A recording that cannot be read is for `verify` to explain; what the state knows is shown all the same.
-    let details =
-        session.recording.as_ref().and_then(|folder| Reel::open(folder).ok()).map(|reel| Summary::of(&reel).details());
     let recording = session.recording.as_ref().map(|folder| folder.display().to_string());
     let lines = [
         ("session", session.id.to_string()),
@@ -151,19 +151,21 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
         out.line(format!("{name:<10} {value}").trim_end())?;
     }
     if let Some(details) = details {
-        out.line(details.trim_end())?;
+        out.line(details.to_string().trim_end())?;
     }
     Ok(Ended::Yes)
 }
 
 async fn kill(args: Kill, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (config, state) = site.open().await?;
+    let (config, state) = site.find().await?;
     // A mistake in one id ends none of them.
     let mut ids = Vec::new();
     for prefix in &args.ids {
-        ids.push(state.session(prefix).await?.id);
+        let id = state.session(prefix).await?.id;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
     }
-    ids.dedup();
     let how = admin::Kill { reason: args.reason };
     let (mut reports, mut all) = (Vec::new(), true);
     for id in ids {

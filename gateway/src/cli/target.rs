@@ -105,7 +105,8 @@ struct Postgres {
 }
 
 pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (config, state) = site.open().await?;
+    let asks = matches!(command, Command::Ls { .. });
+    let (config, state) = if asks { site.find().await? } else { site.open().await? };
     let ended = match command {
         Command::Add(args) => add(*args, site, &config, &state, out).await?,
         Command::Ls { json } => list(json, site, &config, &state, out).await?,
@@ -115,8 +116,13 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
             out.line(&format!("{name} is removed"))?;
             Ended::Yes
         }
-        Command::Ca { database: false } => authority(&config, out)?,
-        Command::Ca { database: true } => database_authority(&config, out)?,
+        Command::Ca { database } => {
+            let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+            match database {
+                false => authority(&keys, out)?,
+                true => database_authority(&keys, out)?,
+            }
+        }
     };
     state.close().await;
     Ok(ended)
@@ -232,8 +238,7 @@ fn as_json(known: &Known) -> serde_json::Value {
     })
 }
 
-fn authority(config: &Config, out: &mut Out) -> anyhow::Result<Ended> {
-    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+fn authority(keys: &Keys, out: &mut Out) -> anyhow::Result<Ended> {
     out.line(&keys.user_ca.public_key().to_openssh()?)?;
     out.note(
         "\nOn each target, as root:
@@ -245,8 +250,7 @@ Accounts need no key of their own: a certificate names the account that the poli
     Ok(Ended::Yes)
 }
 
-fn database_authority(config: &Config, out: &mut Out) -> anyhow::Result<Ended> {
-    let keys = Keys::open(&Folder::open(&config.state.folder)?)?;
+fn database_authority(keys: &Keys, out: &mut Out) -> anyhow::Result<Ended> {
     out.line(keys.database_ca.pem())?;
     out.note(
         "\nOn each server that the gateway logs in to by certificate:

@@ -2,8 +2,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use sallyport_recorder::SessionId;
 
 use super::*;
+use crate::state::Opened;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
@@ -422,6 +424,55 @@ fn a_configuration_that_is_wrong_stops_every_command() {
         let (code, error) = desk.run(words).error();
         assert!(code == BAD_INPUT && error.contains("sallyport.toml:2:1: unknown field `domian`"), "{words}: {error}");
     }
+}
+
+#[test]
+fn what_only_asks_makes_no_state() {
+    let desk = Desk::new();
+    std::fs::write(desk.path("sallyport.toml"), "").unwrap();
+    for words in ["ls", "target ls", "device ls", "sessions ls", "sessions show x", "flows ls"] {
+        let (code, error) = desk.run(words).error();
+        assert!(code == COULD_NOT && error.contains("sallyport init"), "{words}: {error}");
+        assert!(!desk.path("state").exists(), "{words}");
+    }
+    desk.add_target("web1").ended.unwrap();
+    let (code, error) = desk.run("ls").error();
+    assert!(code == COULD_NOT && error.contains("keys"), "{error}");
+    assert!(!desk.path("state/keys").exists());
+}
+
+#[test]
+fn a_session_that_is_named_twice_is_ended_once() {
+    let desk = Desk::begun();
+    let config = Config::load(&desk.path("sallyport.toml"), None).unwrap();
+    let started: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    let [one, other] = [SessionId::new(started), SessionId::new(started)];
+    let opened = async {
+        let state = State::open(&config).await.unwrap();
+        for id in [one, other] {
+            let [protocol, caller, device, target] = ["ssh", "alice@example.com", "laptop", "web1"].map(str::to_owned);
+            let (source, policy) = ("100.64.0.2:50000".to_owned(), "0123456789ab".to_owned());
+            let row = Opened {
+                id,
+                protocol,
+                caller,
+                device,
+                device_id: None,
+                source,
+                target,
+                policy,
+                recording: None,
+                started,
+            };
+            state.session_opened(&row).await.unwrap();
+        }
+        state.close().await;
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(opened);
+    let killed = desk.json(&format!("sessions kill {one} {other} {one} --json"));
+    assert_eq!(killed.as_array().unwrap().len(), 2, "{killed}");
+    let shown = desk.json(&format!("sessions show {one} --json"));
+    assert!(shown["caller"] == "alice@example.com" && shown["details"].is_null(), "{shown}");
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
     let stored = recordings::find(&args.id, site)?;
-    let (config, state) = site.open().await?;
-    let key = Keys::read(&Folder::open(&config.state.folder)?)?.recording.verifying_key();
+    let (config, state) = site.find().await?;
+    let key = Keys::read(&Folder::find(&config.state.folder)?)?.recording.verifying_key();
     let checkpoint = state.checkpoint(stored.id).await?;
     let report = verify(&stored.folder, &key, checkpoint.as_ref())?;
     if args.json {

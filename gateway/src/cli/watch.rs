@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
-    let (config, state) = site.open().await?;
+    let (config, state) = site.find().await?;
     let session = state.session(&args.id).await?;
     state.close().await;
     let folder = config.state.folder;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use sallyport_tailnet::DEFAULT_MTU;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
@@ -84,7 +85,7 @@ fn targets(written: Vec<TargetTable>, base: &Path) -> Result<Vec<Target>, Mistak
     Ok(targets)
 }
 
-/// The path of a reference that can only be of one kind for now.
+/// The path of a reference of this kind, the only one that can be used there.
 fn path_of<'a>(reference: &'a Spanned<String>, kind: &str, example: &str) -> Result<&'a str, Mistake> {
     let path = reference.get_ref().strip_prefix(kind).filter(|path| !path.is_empty());
     path.ok_or_else(|| Mistake {
@@ -93,9 +94,8 @@ fn path_of<'a>(reference: &'a Spanned<String>, kind: &str, example: &str) -> Res
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[derive(Default)]
 struct File {
     tailnet: TailnetTable,
     dns: DnsTable,
@@ -150,9 +150,12 @@ impl TailnetTable {
         });
         let mtu = match self.mtu {
             Some(mtu) => checked(mtu, |mtu| {
-                (1280..=9000).contains(mtu).then_some(()).ok_or("an MTU is between 1280 (IPv6's least) and 9000 bytes")
+                (DEFAULT_MTU..=9000)
+                    .contains(mtu)
+                    .then_some(())
+                    .ok_or("an MTU is between 1280 (IPv6's least) and 9000 bytes")
             })?,
-            None => 1280,
+            None => DEFAULT_MTU,
         };
         Ok(Tailnet {
             domain: self.domain.0,

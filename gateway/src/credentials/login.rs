@@ -24,22 +24,26 @@ pub enum Credential {
     Password(Secret),
 }
 
-impl Credential {
-    /// Its kind, for the recording.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Certificate(..) => "certificate",
-            Self::Key(_) => "key",
-            Self::Password(_) => "password",
-        }
-    }
+/// When a certificate holds: from so many seconds from now to so many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    /// The first second, from now.
+    pub(crate) from: i64,
+    /// The first second that is not in it any more.
+    pub(crate) to: i64,
+}
+
+impl Window {
+    /// Of a session's certificate, which is used at once, and once: a target's clock may be a minute behind, or five ahead.
+    pub(crate) const USUAL: Self = Self { from: -60, to: 5 * 60 };
 }
 
 impl Vault {
     /// The credential that `permit` gives for `session`.
     ///
     /// # Errors
-    /// [`Failure::Target`] when the account's name cannot stand in a certificate, [`Failure::Ours`] when the secret cannot be had.
+    /// [`Failure::Target`] when the account's name cannot stand in a certificate, [`Failure::Ours`] when the secret cannot be
+    /// had.
     pub async fn credential(&self, permit: &SshPermit, session: SessionId) -> Result<Credential, Failure> {
         let target = permit.target();
         // Where a secret lies is the operator's to read, in the log, and not the caller's.
@@ -52,28 +56,62 @@ impl Vault {
     }
 
     fn mint(&self, permit: &SshPermit, session: SessionId) -> Result<Credential, Failure> {
-        let account = permit.account();
-        if !is_plain(account) {
-            let detail = format!("the account {account:?} has characters that a certificate must not carry");
-            return Err(Failure::target(&permit.target().name, Stage::Login, detail));
-        }
-        self.certify(account, &format!("{} session {session}", permit.caller()), &extensions(permit.capability()))
-            .map_err(|error| Failure::Ours(format!("user certificate: {error}")))
+        let key_id = format!("{} session {session}", permit.caller());
+        let extensions = extensions(permit.capability());
+        self.certify(permit.account(), &key_id, Window::USUAL, Rights::Extensions(&extensions)).map_err(|error| {
+            match error {
+                Uncertified::Account(_) => Failure::target(&permit.target().name, Stage::Login, error),
+                Uncertified::Unsigned(_) => Failure::Ours(error.to_string()),
+            }
+        })
     }
 
-    /// A new key, certified for `account` for the next minutes.
-    fn certify(&self, account: &str, key_id: &str, extensions: &[&str]) -> Result<Credential, ssh_key::Error> {
+    /// A new key, certified for `account` in `window`.
+    pub(super) fn certify(
+        &self,
+        account: &str,
+        key_id: &str,
+        window: Window,
+        rights: Rights<'_>,
+    ) -> Result<Credential, Uncertified> {
+        if !is_plain(account) {
+            return Err(Uncertified::Account(account.to_owned()));
+        }
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)?;
-        let now = self.now();
-        let subject = key.public_key().key_data().clone();
-        let mut builder =
-            Builder::new_with_random_nonce(&mut rand::rng(), subject, now.saturating_sub(SKEW), now + LIFETIME)?;
+        let (subject, now) = (key.public_key().key_data().clone(), self.now());
+        let (from, to) = (now.saturating_add_signed(window.from), now.saturating_add_signed(window.to));
+        let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), subject, from, to)?;
         builder.serial(rand::random())?.cert_type(CertType::User)?.key_id(key_id)?.valid_principal(account)?;
-        for extension in extensions {
-            builder.extension(*extension, "")?;
+        match rights {
+            Rights::Extensions(extensions) => {
+                for extension in extensions {
+                    builder.extension(*extension, "")?;
+                }
+            }
+            Rights::None => {
+                builder.critical_option("force-command", "/bin/false")?;
+            }
         }
         Ok(Credential::Certificate(Arc::new(key), Box::new(builder.sign(&self.user_ca)?)))
     }
+}
+
+/// What a certificate lets its holder do at the target (OpenSSH's PROTOCOL.certkeys).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rights<'a> {
+    /// To run what is asked for, and what these extensions give.
+    Extensions(&'a [&'static str]),
+    /// Nothing: `force-command` is all that would run, and no terminal or forward is given.
+    None,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Uncertified {
+    #[error("the account {0:?} has characters that a certificate must not carry")]
+    Account(String),
+    #[error("user certificate: {0}")]
+    Unsigned(#[from] ssh_key::Error),
 }
 
 /// What the target's sshd is to allow on the connection: no more than the permit does, as a second lock behind ours
@@ -107,17 +145,13 @@ pub(super) async fn read(secret: &SecretRef) -> Result<Secret, String> {
 
 /// Whether a name can be a principal without meaning more than itself to any sshd: a comma, say, separates principals
 /// (CVE-2026-35414).
-pub(super) fn is_plain(account: &str) -> bool {
+fn is_plain(account: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+');
     (1..=MAX_ACCOUNT).contains(&account.len()) && !account.starts_with('-') && account.chars().all(plain)
 }
 
 /// Longest account name, in bytes: Linux allows 32, directories more.
 const MAX_ACCOUNT: usize = 128;
-/// How far a target's clock may be behind, in seconds.
-pub(super) const SKEW: u64 = 60;
-/// How long a user certificate holds, in seconds: it is used at once, and once.
-pub(super) const LIFETIME: u64 = 5 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -160,15 +194,17 @@ mod tests {
         let clock = Clock::from_fn(|| Timestamp::from_second(1_800_000_000).unwrap());
         let vault =
             Vault { user_ca: key(), host_ca: key(), host_key: key(), domain: "corp.internal".to_owned(), clock };
-        let Ok(Credential::Certificate(_, certificate)) = vault.certify("ubuntu", "alice@example.com", &[]) else {
+        let Ok(Credential::Certificate(_, certificate)) =
+            vault.certify("ubuntu", "alice@example.com", Window::USUAL, Rights::Extensions(&[]))
+        else {
             panic!("no certificate");
         };
         assert_eq!(certificate.valid_principals(), ["ubuntu"]);
         assert_eq!(certificate.key_id(), "alice@example.com");
-        assert_eq!(certificate.valid_before() - certificate.valid_after(), SKEW + LIFETIME);
+        assert_eq!(certificate.valid_before() - certificate.valid_after(), 60 + 5 * 60);
         assert!(certificate.extensions().is_empty());
-        let authority = vault.user_authority().fingerprint(Default::default());
+        let authority = vault.user_ca.public_key().fingerprint(Default::default());
         certificate.validate_at(vault.now(), [&authority]).unwrap();
-        certificate.validate_at(vault.now() + LIFETIME, [&authority]).unwrap_err();
+        certificate.validate_at(vault.now() + 5 * 60, [&authority]).unwrap_err();
     }
 }

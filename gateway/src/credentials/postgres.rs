@@ -12,6 +12,7 @@ use sallyport_recorder::SessionId;
 use sha2::{Digest, Sha256};
 
 use super::roots::Roots;
+use super::salted::Salted;
 use crate::access::PostgresPermit;
 use crate::authority::{Authority, Certified, Validity};
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ pub struct PostgresVault {
     clock: Clock,
     provider: Arc<CryptoProvider>,
     roots: Roots,
+    salted: Salted,
     shown: Mutex<HashMap<String, Shown>>,
 }
 
@@ -70,6 +72,7 @@ impl PostgresVault {
             clock,
             provider: Arc::new(aws_lc_rs::default_provider()),
             roots: Roots::default(),
+            salted: Salted::default(),
             shown: Mutex::default(),
         }
     }
@@ -146,6 +149,11 @@ impl PostgresVault {
             Some(secret) => password(target, secret).await,
             None => self.certificate(&admin.user, &format!("the admin of {target}")),
         }
+    }
+
+    /// What SCRAM has made of passwords.
+    pub(crate) fn salted(&self) -> &Salted {
+        &self.salted
     }
 
     /// What tells this gateway from every other one.

@@ -28,10 +28,11 @@ impl Roots {
         server: &PostgresTarget,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ServerCertVerifier>>, String> {
+        let nameless = |authority| Arc::new(Nameless { authority, provider: Arc::clone(provider) });
         let named = match (server.tls, &server.ca) {
             (TlsMode::Disable, _) => return Ok(None),
             // As libpq has it: no authority, nothing to verify; with one, `require` is `verify-ca`.
-            (TlsMode::Require, None) => return Ok(Some(Arc::new(Unverified(Arc::clone(provider))))),
+            (TlsMode::Require, None) => return Ok(Some(nameless(None))),
             (TlsMode::Require, Some(_)) | (TlsMode::VerifyCa, _) => false,
             (TlsMode::VerifyFull, _) => true,
         };
@@ -41,7 +42,7 @@ impl Roots {
         };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build();
         let verifier = verifier.map_err(|error| format!("no authority to check the server by: {error}"))?;
-        Ok(Some(if named { verifier } else { Arc::new(AnyName(verifier)) }))
+        Ok(Some(if named { verifier } else { nameless(Some(verifier)) }))
     }
 
     fn file(&self, file: &CaFile) -> Result<Arc<RootCertStore>, String> {
@@ -70,15 +71,15 @@ fn machine() -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// `verify-ca`: the authority counts, the name does not.
+/// Checks less than the name: for `verify-ca` the authority, for `require` nothing. The signatures are checked always, so that
+/// whoever answers holds the key that it shows.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Nameless {
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
 
-/// `require`: whoever answers is believed. Its signatures are checked still, so that it holds the key that it shows.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Nameless {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -87,7 +88,8 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        match authority.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The name is looked at last, after the chain was found good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -102,7 +104,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -111,45 +113,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

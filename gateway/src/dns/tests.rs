@@ -203,3 +203,18 @@ async fn passes_other_names_on_when_told_to_and_takes_only_the_right_answer() {
     assert_eq!(forward::ask(&[address], &bytes, Transport::Udp).await, None, "an answer to another query");
     task.await.unwrap();
 }
+
+#[test]
+fn one_device_does_not_take_the_place_of_others_at_the_resolvers() {
+    let mut waiting = Waiting::default();
+    let address = |last: u8| IpAddr::from([100, 64, 0, last]);
+    let entered = (0..1_000).filter(|_| waiting.enter(address(1))).count();
+    assert_eq!(entered, MAX_OF_ONE);
+    assert!(waiting.enter(address(2)));
+    let all = (3..=255).filter(|last| waiting.enter(address(*last))).count();
+    assert_eq!(all, MAX_FORWARDED - MAX_OF_ONE - 1);
+    waiting.leave(address(1));
+    assert!(waiting.enter(address(1)) && !waiting.enter(address(1)));
+    waiting.leave(address(2));
+    assert!(!waiting.0.contains_key(&address(2)));
+}

@@ -66,9 +66,6 @@ pub(super) async fn data_plane(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The kinds that are tried, best first.
-const KINDS: [BackendKind; 3] = [BackendKind::Tun, BackendKind::Packet, BackendKind::Userspace];
-
 async fn try_out(patient: &Patient<'_>, kind: BackendKind) -> Result<(), String> {
     let plan = match &patient.stored {
         Some((state, _)) => state.plan(),
@@ -116,14 +113,6 @@ pub(super) async fn clock(patient: &Patient<'_>) -> Vec<Finding> {
     }
     findings
 }
-
-const REMEDY: &str = "set the clock and keep it by NTP: targets refuse certificates whose time is not theirs";
-/// How long the clock is watched.
-const WATCHED: Duration = Duration::from_millis(500);
-/// How far it may be off after that: a busy machine wakes late, and both clocks see that.
-const DRIFT: Duration = Duration::from_millis(50);
-/// 2026-01-01, before which no version of this program was made.
-const BUILT_AFTER: i64 = 1_767_225_600;
 
 trait AbsDiff {
     fn abs_diff(&self, other: Duration) -> Duration;
@@ -174,7 +163,9 @@ fn room(name: &str, folder: &Path) -> Vec<Finding> {
             return vec![Finding::problem("disk", said, "look whether it is mounted")];
         }
     };
-    let (free, all) = (disk.blocks_available() * disk.fragment_size(), disk.blocks() * disk.fragment_size());
+    // Some file systems say that they are endless.
+    let size = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+    let (free, all) = (size(disk.blocks_available()), size(disk.blocks()));
     let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole).unwrap_or(100);
     let said = format!("{name}: {} free ({} %)", sallyport_replay::show::bytes(free), percent(free, all));
     let remedy =
@@ -232,3 +223,12 @@ const WRITES: usize = 3;
 const LITTLE: u64 = 64 << 20;
 /// Less room than this is little, in bytes.
 const SOME: u64 = 1 << 30;
+/// The kinds that are tried, best first.
+const KINDS: [BackendKind; 3] = [BackendKind::Tun, BackendKind::Packet, BackendKind::Userspace];
+const REMEDY: &str = "set the clock and keep it by NTP: targets refuse certificates whose time is not theirs";
+/// How long the clock is watched.
+const WATCHED: Duration = Duration::from_millis(500);
+/// How far it may be off after that: a busy machine wakes late, and both clocks see that.
+const DRIFT: Duration = Duration::from_millis(50);
+/// 2026-01-01, before which no version of this program was made.
+const BUILT_AFTER: i64 = 1_767_225_600;

@@ -86,9 +86,6 @@ pub(super) async fn keys(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Keys that others have been told of.
-const LASTING: [&str; 4] = ["wireguard", "ssh_user_ca", "ssh_host_ca", "recording.pem"];
-
 /// What is wrong with who may read something.
 fn exposed(path: &Path, wanted: &str) -> Option<Finding> {
     let shown = path.display();
@@ -108,3 +105,6 @@ fn exposed(path: &Path, wanted: &str) -> Option<Finding> {
         Finding::warning("keys", said, "run gateway and commands as one user, or `chown` what is in the state folder")
     })
 }
+
+/// Keys that others have been told of.
+const LASTING: [&str; 4] = ["wireguard", "ssh_user_ca", "ssh_host_ca", "recording.pem"];

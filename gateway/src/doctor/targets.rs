@@ -53,7 +53,7 @@ pub(super) async fn targets(patient: &Patient<'_>) -> Vec<Finding> {
 
 /// The gateway's keys, where there are some: none are made for a check.
 fn keys(patient: &Patient<'_>) -> Option<Keys> {
-    Keys::read(&Folder::open(&patient.config.state.folder).ok()?).ok()
+    Keys::read(&Folder::find(&patient.config.state.folder).ok()?).ok()
 }
 
 /// The accounts by name that the policy gives somebody on a target.
@@ -72,7 +72,8 @@ async fn over_ssh(target: &Target, service: &SshTarget, vault: Option<&Vault>, a
     let name = &target.name;
     let mut findings = secrets(target, service.login.secret()).await;
     let Some(vault) = vault.filter(|_| findings.is_empty()) else { return findings };
-    let shown = match ssh::probe::reach(target, service, vault).await {
+    let probe = ssh::probe::Probe { target, service, vault };
+    let shown = match probe.reach().await {
         Ok(shown) => shown,
         Err(failure) => {
             findings.push(Finding::problem("targets", failure.to_string(), remedy(&failure)));
@@ -85,7 +86,7 @@ async fn over_ssh(target: &Target, service: &SshTarget, vault: Option<&Vault>, a
             .push(Finding::ok("targets", format!("{reached}; the policy names no account there that could be tried")));
         return findings;
     }
-    let tried = accounts.iter().map(|account| ssh::probe::enter(target, service, vault, account));
+    let tried = accounts.iter().map(|account| probe.enter(account));
     let tried = join_all(tried).await;
     let (mut welcome, mut refused, mut clock) = (Vec::new(), Vec::new(), TheirClock::Untold);
     for (account, result) in accounts.iter().zip(tried) {

@@ -50,10 +50,9 @@ impl Judge {
         }
     }
 
-    /// How much of a message has to be at hand to judge it, in bytes.
-    pub(super) fn wants(&self, tag: u8) -> Option<usize> {
-        let judged = matches!(tag, frontend::QUERY | frontend::PARSE | frontend::FUNCTION_CALL);
-        (judged && !self.capability.allows_everything()).then_some(JUDGED_MAX)
+    /// Whether anything is judged: not where everything is allowed.
+    pub(super) fn judges(&self) -> bool {
+        !self.capability.allows_everything()
     }
 
     /// Hears a ParameterStatus: some settings change how a text is read. A session that was once read otherwise stays one of
@@ -75,7 +74,9 @@ impl Judge {
         if has_endless_name(frame.tag, payload) {
             return Some(self.refuses_name());
         }
-        self.wants(frame.tag)?;
+        if !self.judges() || wants(frame.tag).is_none() {
+            return None;
+        }
         let (text, name) = match frame.tag {
             frontend::PARSE => {
                 let (name, rest) = string(payload)?;
@@ -162,6 +163,11 @@ impl Judge {
             _ => message(frontend::QUERY, text.as_bytes()),
         }
     }
+}
+
+/// How much of a message has to be at hand to judge it, in bytes; `None` of one that is not judged.
+pub(super) fn wants(tag: u8) -> Option<usize> {
+    matches!(tag, frontend::QUERY | frontend::PARSE | frontend::FUNCTION_CALL).then_some(JUDGED_MAX)
 }
 
 /// Whether a message begins with a name that has no end within reason. One that is malformed is left to the server.

@@ -1,6 +1,7 @@
 //! The target's side until it is ready: TLS as the target's description wants it, then the start-up as the permit's role.
 
 mod login;
+mod scram;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +133,7 @@ pub(super) async fn enter(
     };
     let (mut leg, certificate) = secure(stream, target, vault, own).await?;
     let name = target.name.as_str();
-    let login = Login::new(role, credential, certificate.as_ref(), target.postgres()?.tls);
+    let login = Login::new((role, credential), certificate.as_ref(), target.postgres()?.tls, vault.salted());
     match timeout(LOGIN_DEADLINE, start(&mut leg, startup, login)).await {
         Ok(Ok((inbox, welcome, key))) => Ok(Target {
             leg,

@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use futures::future::{TryFutureExt, try_join};
 use sallyport_recorder::Event;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::wire::{BadFrame, Frame, HEAD_MAX, HEADER, Header};
 use crate::failure::Failure;
@@ -30,12 +31,14 @@ pub(super) struct Direction<R, W> {
     between: bool,
     /// The size of the next read, in bytes.
     appetite: usize,
+    /// What was seen and is not written down yet.
+    unwritten: Vec<Event>,
 }
 
 /// What looks at the frames of one direction.
 pub(super) trait Watcher {
-    /// Something has come: the frames that are seen until this is called again came now.
-    fn begins(&mut self);
+    /// Something has come: the frames that are seen until this is called again came at `now`.
+    fn begins(&mut self, now: Instant);
 
     /// How much of a payload has to be at hand before it is seen, in bytes.
     fn wants(&self, header: Header) -> usize;
@@ -86,7 +89,6 @@ pub(super) enum Stopped {
 #[derive(Debug, Default)]
 struct Batch {
     pieces: Vec<Piece>,
-    events: Vec<Event>,
     /// Bytes of the inbox that are done with.
     taken: usize,
     /// There is more to look at, once these events are written down.
@@ -104,7 +106,16 @@ enum Piece {
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// From `reader`, of which `inbox` was read already, to `writer`.
     pub(super) fn new(reader: R, writer: W, inbox: BytesMut) -> Self {
-        Self { reader, writer, inbox, rest: 0, passing: true, between: true, appetite: APPETITE_LEAST }
+        Self {
+            reader,
+            writer,
+            inbox,
+            rest: 0,
+            passing: true,
+            between: true,
+            appetite: APPETITE_LEAST,
+            unwritten: Vec::new(),
+        }
     }
 
     /// Carries frames until the side that is read has no more, or its watcher wants no more.
@@ -113,12 +124,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// What stopped it before.
     pub(super) async fn run(&mut self, session: &Session, watcher: &mut impl Watcher) -> Result<(), Stopped> {
         let mut batch = Batch::default();
+        let mut now = Instant::now();
         loop {
+            watcher.begins(now);
             self.scan(watcher, &mut batch)?;
-            for event in batch.events.drain(..) {
-                session.record(event).await.map_err(Stopped::Recording)?;
-            }
-            self.write(&mut batch).await.map_err(Stopped::Writing)?;
+            self.pass_on(&mut batch, async |seen| session.record_all(seen).await).await?;
             if watcher.is_done() {
                 return Ok(());
             }
@@ -129,8 +139,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             if self.fill().await.map_err(Stopped::Reading)? == 0 {
                 return Ok(());
             }
-            session.touch();
+            now = Instant::now();
+            session.touch_at(now);
         }
+    }
+
+    /// Writes down what was seen and is not written down yet.
+    ///
+    /// # Errors
+    /// [`Failure::Recording`] when that fails.
+    pub(super) async fn write_down(&mut self, session: &Session) -> Result<(), Failure> {
+        session.record_all(&mut self.unwritten).await
     }
 
     /// Tells the side that is written to that there is no more.
@@ -147,9 +166,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     /// Looks at what has come.
     fn scan(&mut self, watcher: &mut impl Watcher, batch: &mut Batch) -> Result<(), BadFrame> {
         let mut at = 0;
-        watcher.begins();
         loop {
-            batch.full = batch.events.len() >= EVENTS_FULL;
+            batch.full = self.unwritten.len() >= EVENTS_FULL;
             if batch.full {
                 break;
             }
@@ -176,7 +194,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             let here = length.min(at_hand.len());
             let head = at_hand.get(..here.min(HEAD_MAX)).unwrap_or_default();
             let frame = Frame { tag: header.tag, length: header.length, head };
-            let fate = watcher.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut batch.events);
+            let fate = watcher.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut self.unwritten);
             if here > head.len() {
                 watcher.sees_more(at_hand.get(head.len()..here).unwrap_or_default());
             }
@@ -194,17 +212,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         Ok(())
     }
 
-    async fn write(&mut self, batch: &mut Batch) -> io::Result<()> {
-        if !batch.pieces.is_empty() {
+    /// Writes what is passed on, and has `record` write down what was seen, side by side, in either direction: nobody waits for
+    /// an event to be made, and a side that takes nothing keeps nothing of what was done out of the record.
+    async fn pass_on(
+        &mut self,
+        batch: &mut Batch,
+        record: impl AsyncFnOnce(&mut Vec<Event>) -> Result<(), Failure>,
+    ) -> Result<(), Stopped> {
+        let recorded = record(&mut self.unwritten).map_err(Stopped::Recording);
+        if batch.pieces.is_empty() {
+            recorded.await?;
+        } else {
             self.between = false;
-            for piece in batch.pieces.drain(..) {
-                let bytes = match &piece {
-                    Piece::Inbox(range) => self.inbox.get(range.clone()).unwrap_or_default(),
-                    Piece::Ours(bytes) => bytes,
-                };
-                self.writer.write_all(bytes).await?;
-            }
-            self.writer.flush().await?;
+            let written = batch.write(&self.inbox, &mut self.writer).map_err(Stopped::Writing);
+            // The first one is polled first: the bytes are on their way before an event is made.
+            try_join(written, recorded).await?;
             self.between = self.rest == 0 || !self.passing;
         }
         self.inbox.advance(batch.taken);
@@ -236,10 +258,22 @@ impl Batch {
             _ => self.pieces.push(Piece::Inbox(range)),
         }
     }
+
+    /// Writes its pieces, those of ours and those of `inbox`.
+    async fn write(&mut self, inbox: &[u8], writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        for piece in self.pieces.drain(..) {
+            let bytes = match &piece {
+                Piece::Inbox(range) => inbox.get(range.clone()).unwrap_or_default(),
+                Piece::Ours(bytes) => bytes,
+            };
+            writer.write_all(bytes).await?;
+        }
+        writer.flush().await
+    }
 }
 
-/// Events of one look from which on they are written down first: each may hold the text of a statement, and thousands of short
-/// answers come with one read.
+/// The most events of one look; they are written down before the next: each may hold the text of a statement, and thousands of
+/// short answers come with one read.
 const EVENTS_FULL: usize = 128;
 /// How long a side may take to hear that there is no more.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -250,6 +284,9 @@ const APPETITE_MOST: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures::future::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
@@ -263,7 +300,7 @@ mod tests {
     }
 
     impl Watcher for Picky {
-        fn begins(&mut self) {}
+        fn begins(&mut self, _: Instant) {}
 
         fn wants(&self, header: Header) -> usize {
             if header.tag.is_ascii_uppercase() { HEAD_MAX } else { 0 }
@@ -295,7 +332,7 @@ mod tests {
     struct Talkative;
 
     impl Watcher for Talkative {
-        fn begins(&mut self) {}
+        fn begins(&mut self, _: Instant) {}
 
         fn wants(&self, _: Header) -> usize {
             0
@@ -315,6 +352,52 @@ mod tests {
         }
     }
 
+    /// Writes nothing down.
+    async fn nowhere(seen: &mut Vec<Event>) -> Result<(), Failure> {
+        seen.clear();
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_answer_does_not_wait_for_its_event_and_an_event_not_for_a_side_that_takes_nothing() {
+        let frames = message(b'C', b"SET\0");
+        let look = |room| {
+            let (to, from) = tokio::io::duplex(room);
+            let mut direction = Direction::new(&b""[..], to, BytesMut::from(frames.as_slice()));
+            let mut batch = Batch::default();
+            direction.scan(&mut Talkative, &mut batch).unwrap();
+            (direction, batch, from)
+        };
+        let (mut direction, mut batch, mut from) = look(frames.len());
+        let full = std::future::pending();
+        let stuck = direction.pass_on(&mut batch, async |_: &mut Vec<Event>| full.await);
+        assert!(futures::poll!(pin!(stuck)).is_pending());
+        let mut passed = vec![0; frames.len()];
+        let read = from.read_exact(&mut passed).now_or_never();
+        assert!(read.is_some_and(|read| read.is_ok()) && passed == frames);
+
+        let (mut direction, mut batch, _from) = look(1);
+        let mut written = 0;
+        let record = async |seen: &mut Vec<Event>| {
+            written = seen.drain(..).count();
+            Ok(())
+        };
+        assert!(futures::poll!(pin!(direction.pass_on(&mut batch, record))).is_pending());
+        assert!(written == 1 && direction.between_frames().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_recording_that_fails_is_not_held_up_by_a_side_that_takes_nothing() {
+        let frames = message(b'C', b"SET\0");
+        let (to, _from) = tokio::io::duplex(1);
+        let mut direction = Direction::new(&b""[..], to, BytesMut::from(frames.as_slice()));
+        let mut batch = Batch::default();
+        direction.scan(&mut Talkative, &mut batch).unwrap();
+        let fails = async |_: &mut Vec<Event>| Err(Failure::Recording("the disk is full".into()));
+        let passed = direction.pass_on(&mut batch, fails).now_or_never();
+        assert!(matches!(passed, Some(Err(Stopped::Recording(_)))));
+    }
+
     #[test]
     fn what_is_to_be_written_down_does_not_pile_up() {
         let frames = message(b'C', b"SET\0").repeat(1_000);
@@ -323,9 +406,9 @@ mod tests {
         let (mut batch, mut looks, mut events) = (Batch::default(), 0, 0);
         loop {
             direction.scan(&mut Talkative, &mut batch).unwrap();
-            assert!(batch.events.len() <= EVENTS_FULL);
-            (looks, events) = (looks + 1, events + batch.events.drain(..).count());
-            runtime.block_on(direction.write(&mut batch)).unwrap();
+            assert!(direction.unwritten.len() <= EVENTS_FULL);
+            (looks, events) = (looks + 1, events + direction.unwritten.len());
+            runtime.block_on(direction.pass_on(&mut batch, nowhere)).unwrap();
             if !batch.full {
                 break;
             }
@@ -353,7 +436,7 @@ mod tests {
                 let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
                 direction.inbox.extend_from_slice(piece);
                 direction.scan(&mut watcher, &mut batch).unwrap();
-                runtime.block_on(direction.write(&mut batch)).unwrap();
+                runtime.block_on(direction.pass_on(&mut batch, nowhere)).unwrap();
                 rest = after;
             }
             prop_assert_eq!(&direction.writer, &expected);

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::credentials::{PostgresCredential, PostgresVault};
 use crate::failure::{Failure, Stage};
 use crate::secrets::Secret;
-use crate::session::{Session, dial_to_undo};
+use crate::session::{Session, dial_to_clean_up};
 use crate::state::RoleLedger;
 use crate::target::{PostgresLogin, Target};
 
@@ -290,7 +290,7 @@ impl Lease {
                 return Ok(Fate::InUse);
             }
             let _place = roles.place(&key.target).await.map_err(|failure| failure.to_string())?;
-            let mut admin = roles.undoer(&target).await.map_err(|failure| failure.to_string())?;
+            let mut admin = roles.cleaner(&target).await.map_err(|failure| failure.to_string())?;
             if let Some(process) = process {
                 let ended = clean::end_session(&admin.client, &key.role, process).await;
                 ended.map_err(|error| admin::told(&error))?;
@@ -330,8 +330,9 @@ impl Drop for Lease {
 
 impl Roles {
     /// A connection to take back what sessions have left behind: it needs no permit, and carries nothing of anybody's.
-    async fn undoer(&self, target: &Target) -> Result<Admin, Failure> {
-        Admin::login(dial_to_undo(target).await?, target, &self.0.vault).await
+    async fn cleaner(&self, target: &Target) -> Result<Admin, Failure> {
+        let stream = dial_to_clean_up(&target.name, &target.postgres()?.address).await?;
+        Admin::login(stream, target, &self.0.vault).await
     }
 }
 

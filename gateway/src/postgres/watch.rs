@@ -1,12 +1,13 @@
 //! Looks at the frames of both directions: judges what is asked, counts what comes back, and writes both down.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sallyport_recorder::Event;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::judge::Judge;
+use super::judge::{self, Judge};
 use super::limits::{Bound, Limits};
 use super::observe::Observer;
 use super::relay::{Fate, Watcher};
@@ -17,6 +18,8 @@ use crate::access::PostgresPermit;
 pub(super) struct Watch {
     began: Instant,
     read_only: bool,
+    /// Statements are judged.
+    judges: bool,
     /// A statement is to be stopped.
     stop: Notify,
     /// Something was answered.
@@ -32,6 +35,8 @@ struct Shared {
     over: bool,
     /// The session was ended here; nothing more is passed on.
     cut: bool,
+    /// The client's side waits until something is answered.
+    awaited: bool,
 }
 
 /// Looks at what the client sends.
@@ -55,9 +60,17 @@ impl Watch {
         Self {
             began: Instant::now(),
             read_only: permit.capability().is_read_only(),
+            judges: judge.judges(),
             stop: Notify::new(),
             answered: Notify::new(),
-            shared: Mutex::new(Shared { observer, judge, limits: Limits::new(permit), over: false, cut: false }),
+            shared: Mutex::new(Shared {
+                observer,
+                judge,
+                limits: Limits::new(permit),
+                over: false,
+                cut: false,
+                awaited: false,
+            }),
         }
     }
 
@@ -89,27 +102,35 @@ impl Watch {
         self.shared.lock().observer.is_waiting()
     }
 
+    /// Whether so much is unanswered that the client has to wait. Then it is told when something was answered.
+    fn is_full(&self) -> bool {
+        let mut shared = self.shared.lock();
+        shared.awaited = shared.observer.is_full();
+        shared.awaited
+    }
+
     /// The events of what was running when the session ended.
     pub(super) fn finish(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        self.shared.lock().observer.finish(self.at(), &mut events);
+        self.shared.lock().observer.finish(self.began.elapsed(), &mut events);
         events
     }
 
-    fn at(&self) -> Duration {
-        self.began.elapsed()
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
     }
 }
 
 impl Watcher for OfClient<'_> {
-    fn begins(&mut self) {
-        self.at = self.watch.at();
+    fn begins(&mut self, now: Instant) {
+        self.at = self.watch.at(now);
     }
 
     fn wants(&self, header: Header) -> usize {
         match header.tag {
             frontend::COPY_DATA => 0,
-            tag => self.watch.shared.lock().judge.wants(tag).unwrap_or(HEAD_MAX),
+            tag if self.watch.judges => judge::wants(tag).unwrap_or(HEAD_MAX),
+            _ => HEAD_MAX,
         }
     }
 
@@ -133,7 +154,7 @@ impl Watcher for OfClient<'_> {
     }
 
     async fn room(&self) {
-        while self.watch.shared.lock().observer.is_full() {
+        while self.watch.is_full() {
             self.watch.answered.notified().await;
         }
     }
@@ -144,8 +165,8 @@ impl Watcher for OfClient<'_> {
 }
 
 impl Watcher for OfServer<'_> {
-    fn begins(&mut self) {
-        self.at = self.watch.at();
+    fn begins(&mut self, now: Instant) {
+        self.at = self.watch.at(now);
     }
 
     fn wants(&self, header: Header) -> usize {
@@ -172,7 +193,7 @@ impl Watcher for OfServer<'_> {
             Fate::Pass => shared.observer.server_sent(self.at, frame, events),
             Fate::Drop => {}
         }
-        if !matches!(frame.tag, backend::DATA_ROW | backend::COPY_DATA) {
+        if shared.awaited && !matches!(frame.tag, backend::DATA_ROW | backend::COPY_DATA) {
             self.watch.answered.notify_one();
         }
         fate

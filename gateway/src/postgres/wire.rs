@@ -5,10 +5,12 @@
 
 mod error;
 mod frame;
+mod scram;
 mod startup;
 
 pub use error::{ErrorFields, ErrorResponse, Severity, SqlState};
 pub use frame::{BadFrame, Frame, HEAD_MAX, HEADER, Header, MAX_LENGTH};
+pub use scram::{ServerFinal, ServerFirst};
 pub use startup::{BadStartup, CancelKey, Hello, MAX_STARTUP, PARAMETERS_MAX, ProtocolVersion, Startup, tls_request};
 
 /// Tags of messages that a client sends.

@@ -3,34 +3,21 @@
 //! Accepting never waits: every connection has a task of its own on one of the workers and a deadline for its greeting, and
 //! nobody holds more than a share of the places.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use parking_lot::Mutex;
 use sallyport_recorder::SessionId;
-use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, PublicKey, Stream, Tailnet, Verdict};
+use sallyport_tailnet::{Arrival, Arrivals, FlowHandle, Stream, Tailnet, Verdict};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::Gateway;
+use super::places::Places;
+use crate::access::Refusal;
 use crate::failure::Failure;
 use crate::identity::Origin;
 use crate::session::InnerCall;
 use crate::target::Protocol;
 use crate::{dns, postgres, session, ssh};
-
-/// Connections at the same time, of everyone together, however many descriptors there are.
-const MAX_CONNECTIONS: usize = 16_384;
-/// Connections at the same time, of one device.
-const MAX_PER_DEVICE: usize = 1_024;
-/// A device may take so many of the places: one of this many parts.
-const DEVICE_SHARE: usize = 2;
-/// Descriptors that a session needs at the most: two connections, its recording's folder and those above it, the files that are
-/// written (however many channels there are) and as many that are synced, and what is opened in passing.
-const DESCRIPTORS_PER_CONNECTION: usize = 16;
-/// Descriptors that the gateway itself needs.
-const DESCRIPTORS_KEPT: usize = 256;
 
 /// Where connections come from.
 pub(super) struct Callers {
@@ -77,7 +64,7 @@ fn verdict(flow: Option<&FlowHandle>, verdict: Verdict) {
 
 /// Takes connections until the data plane stops.
 pub(super) async fn attend(gateway: Arc<Gateway>, mut callers: Callers) {
-    let places = Places::within(descriptors());
+    let places = Places::of_this_process();
     while let Some(call) = callers.next().await {
         let Some(place) = places.take(call.origin.device()) else {
             verdict(call.flow.as_ref(), Verdict::Denied { reason: "too many connections at the same time".into() });
@@ -118,15 +105,12 @@ async fn ssh(gateway: &Gateway, call: Call) {
     };
     match gateway.runner.access.approach(&origin) {
         Ok(approach) => {
-            let id = SessionId::new(gateway.runner.access.clock().now());
-            verdict(flow, Verdict::Allowed { session: id.to_string() });
+            let id = admitted(gateway, flow);
             let vault = Arc::clone(&gateway.vault);
             session::run(&gateway.runner, approach, id, |session| ssh::serve(greeting, session, vault)).await;
         }
         Err(refusal) => {
-            info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
-            verdict(flow, Verdict::Denied { reason: refusal.failure.to_string() });
-            gateway.runner.refused(Protocol::Ssh, &origin, &refusal).await;
+            refused(gateway, Protocol::Ssh, &origin, flow, &refusal).await;
             // A stranger learns nothing; a caller reads why.
             if refusal.caller.is_some() {
                 ssh::decline(greeting, &gateway.vault, refusal.target.as_deref(), &refusal.failure).await;
@@ -160,8 +144,7 @@ async fn postgres(gateway: &Gateway, call: Call) {
     };
     match (decision, asked) {
         (Ok(approach), Ok(postgres::Asked::Session(client))) => {
-            let id = SessionId::new(gateway.runner.access.clock().now());
-            verdict(flow, Verdict::Allowed { session: id.to_string() });
+            let id = admitted(gateway, flow);
             let broker = Arc::clone(broker);
             session::run(&gateway.runner, approach, id, |session| postgres::serve(client, session, broker)).await;
         }
@@ -174,9 +157,7 @@ async fn postgres(gateway: &Gateway, call: Call) {
             verdict(flow, Verdict::Denied { reason: failure.to_string() });
         }
         (Err(refusal), asked) => {
-            info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
-            verdict(flow, Verdict::Denied { reason: refusal.failure.to_string() });
-            gateway.runner.refused(Protocol::Postgres, &origin, &refusal).await;
+            refused(gateway, Protocol::Postgres, &origin, flow, &refusal).await;
             if let Ok(asked) = asked {
                 postgres::decline(asked, &refusal.failure).await;
             }
@@ -184,6 +165,21 @@ async fn postgres(gateway: &Gateway, call: Call) {
     }
 }
 
+/// Names the session that a connection becomes, and notes it in the connection's flow.
+fn admitted(gateway: &Gateway, flow: Option<&FlowHandle>) -> SessionId {
+    let id = SessionId::new(gateway.runner.access.clock().now());
+    verdict(flow, Verdict::Allowed { session: id.to_string() });
+    id
+}
+
+/// Writes down everywhere that a connection was refused.
+async fn refused(gateway: &Gateway, protocol: Protocol, origin: &Origin, flow: Option<&FlowHandle>, refusal: &Refusal) {
+    info!(caller = ?refusal.caller.as_ref().map(ToString::to_string), reason = %refusal.failure, "refused");
+    verdict(flow, Verdict::Denied { reason: refusal.failure.to_string() });
+    gateway.runner.refused(protocol, origin, refusal).await;
+}
+
+/// A connection to the resolver.
 async fn resolve(gateway: &Gateway, call: Call) {
     let flow = call.flow.as_ref();
     if !gateway.addresses.contains(&call.origin.destination().ip()) {
@@ -191,82 +187,4 @@ async fn resolve(gateway: &Gateway, call: Call) {
     }
     verdict(flow, Verdict::Allowed { session: "dns".into() });
     dns::serve_stream(call.stream, &gateway.resolver).await;
-}
-
-/// Raises the soft limit of open files to the hard one, and says what it is.
-fn descriptors() -> usize {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DEFAULT_DESCRIPTORS, DEFAULT_DESCRIPTORS));
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-/// What a process may have open where nobody has said otherwise.
-const DEFAULT_DESCRIPTORS: u64 = 1_024;
-
-/// Counts the connections of each device.
-#[derive(Debug, Clone)]
-struct Places {
-    taken: Arc<Mutex<HashMap<PublicKey, usize>>>,
-    all: usize,
-    each: usize,
-}
-
-/// A connection's place; leaving the scope frees it.
-#[derive(Debug)]
-struct Place {
-    places: Places,
-    device: PublicKey,
-}
-
-impl Places {
-    /// As many as `descriptors` last for, so that running out of them ends nobody's recording.
-    fn within(descriptors: usize) -> Self {
-        let all = (descriptors.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION).clamp(1, MAX_CONNECTIONS);
-        Self { taken: Arc::default(), all, each: (all / DEVICE_SHARE).clamp(1, MAX_PER_DEVICE) }
-    }
-
-    /// A place for one more connection of `device`, if there is one.
-    fn take(&self, device: PublicKey) -> Option<Place> {
-        let mut taken = self.taken.lock();
-        if taken.values().sum::<usize>() >= self.all {
-            return None;
-        }
-        let own = taken.entry(device).or_default();
-        if *own >= self.each {
-            return None;
-        }
-        *own += 1;
-        Some(Place { places: self.clone(), device })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
-        if let Some(own) = taken.get_mut(&self.device) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.device);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_device_cannot_take_the_places_of_another() {
-        let places = Places::within(20_000);
-        let (greedy, other) = (PublicKey::from([1; 32]), PublicKey::from([2; 32]));
-        let held: Vec<_> = std::iter::from_fn(|| places.take(greedy)).collect();
-        assert_eq!(held.len(), (20_000 - DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION / DEVICE_SHARE);
-        assert!(places.take(other).is_some());
-        drop(held);
-        assert!(places.take(greedy).is_some());
-    }
 }

@@ -17,15 +17,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-/// How long a file has to lie still before it is read: a writer truncates it first.
-const QUIET: Duration = Duration::from_millis(150);
-/// How long it is waited for where something moves all the time.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often one looks without an event.
-const LOOK: Duration = Duration::from_secs(5);
-/// Links on the way to a file that are followed; the system follows as many (path_resolution(7)).
-const MAX_LINKS: usize = 40;
-
 /// A file that is watched.
 pub(super) struct Watch {
     path: PathBuf,
@@ -185,6 +176,15 @@ fn components(path: &Path) -> Vec<PathBuf> {
     let parts: Vec<PathBuf> = path.components().filter(plain).map(|part| PathBuf::from(part.as_os_str())).collect();
     parts.into_iter().rev().collect()
 }
+
+/// How long a file has to lie still before it is read: a writer truncates it first.
+const QUIET: Duration = Duration::from_millis(150);
+/// How long it is waited for where something moves all the time.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How often one looks without an event.
+const LOOK: Duration = Duration::from_secs(5);
+/// Links on the way to a file that are followed; the system follows as many (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {

@@ -20,11 +20,6 @@ use crate::session::Live;
 use crate::state::{Enrolled, Known, State};
 use crate::world::World;
 
-/// How long a change waits for the sessions that it ends.
-const SETTLING: Duration = Duration::from_secs(5);
-/// The longest single wait for an expiry.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
-
 /// Owns the world. One task holds it, so that changes come one after the other.
 pub(super) struct Keeper {
     pub(super) config: Arc<Config>,
@@ -154,3 +149,8 @@ impl Keeper {
         tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
     }
 }
+
+/// How long a change waits for the sessions that it ends.
+const SETTLING: Duration = Duration::from_secs(5);
+/// The longest single wait for an expiry.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);

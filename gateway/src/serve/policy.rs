@@ -14,9 +14,6 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::state::State;
 
-/// The largest policy file.
-const MAX_BYTES: u64 = 4 << 20;
-
 /// Why a policy file was not accepted: every mistake in it, a line each.
 #[derive(Debug)]
 pub(crate) struct Refusal(Vec<String>);
@@ -138,3 +135,6 @@ async fn text(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
 }
+
+/// The largest policy file.
+const MAX_BYTES: u64 = 4 << 20;

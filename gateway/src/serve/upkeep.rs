@@ -12,15 +12,6 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::state::{Flow, State};
 
-/// How long a flow record may wait for others to be written with it.
-const FLOW_WAIT: Duration = Duration::from_secs(1);
-/// Flow records that are written at once.
-const FLOW_BATCH: usize = 512;
-/// Flow records that are kept; older ones go.
-const FLOWS_KEPT: u32 = 1_000_000;
-/// How often endpoints are looked at.
-const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Writes flow records down until the data plane stops.
 pub(super) async fn keep_flows(mut flows: FlowRecords, state: State, clock: Clock) {
     let mut batch = Vec::new();
@@ -108,3 +99,12 @@ async fn note_endpoints(
         }
     }
 }
+
+/// How long a flow record may wait for others to be written with it.
+const FLOW_WAIT: Duration = Duration::from_secs(1);
+/// Flow records that are written at once.
+const FLOW_BATCH: usize = 512;
+/// Flow records that are kept; older ones go.
+const FLOWS_KEPT: u32 = 1_000_000;
+/// How often endpoints are looked at.
+const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,24 +5,18 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::config::Address;
 use crate::failure::{Failure, Stage};
-use crate::target::Target;
+use crate::target::Address;
 
-/// How long a name may take to resolve.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a target may take to accept; its addresses are tried in turn within it.
-const DIAL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Opens a connection to the Postgres server of `target`, to take back there what sessions have left behind.
+/// Opens a connection to `address` of the target named `target`, to clean up there what sessions have left behind.
 ///
-/// INVARIANT: nothing of any caller's is sent on it, and nothing is made by it; it needs no permit, because what it undoes
-/// was made under one.
+/// INVARIANT: nothing of any caller's is sent on it, and nothing is made by it; it needs no permit, because what it takes
+/// back was made under one.
 ///
 /// # Errors
 /// [`Failure::Target`] when the target is not there.
-pub(crate) async fn dial_to_undo(target: &Target) -> Result<TcpStream, Failure> {
-    dial(&target.name, &target.postgres()?.address.to_string()).await
+pub(crate) async fn dial_to_clean_up(target: &str, address: &Address) -> Result<TcpStream, Failure> {
+    dial(target, &address.to_string()).await
 }
 
 /// Opens a connection to `address` of the target named `target`, to learn whether it lets the gateway in
@@ -62,3 +56,8 @@ pub(super) async fn dial(target: &str, address: &str) -> Result<TcpStream, Failu
     stream.set_nodelay(true).map_err(|error| Failure::target(target, Stage::Dial, error))?;
     Ok(stream)
 }
+
+/// How long a name may take to resolve.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a target may take to accept; its addresses are tried in turn within it.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);

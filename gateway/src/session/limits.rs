@@ -89,8 +89,8 @@ impl Activity {
         Self { began: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    pub(super) fn touch(&self) {
-        let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn touch_at(&self, now: Instant) {
+        let passed = u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
         self.last.store(passed, Ordering::Relaxed);
     }
 

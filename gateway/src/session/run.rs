@@ -3,31 +3,23 @@
 //! The broker runs in a task of its own, so that its panic ends this session alone. When the gateway wants the session to
 //! end, the broker is told why through [`Session::ended`] and has [`FAREWELL`] to tell its caller; then it is stopped.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use sallyport_policies::RecordingRule;
-use sallyport_recorder::{self as recorder, Checkpoint, End, Outcome, Recording, SessionId, Signer, Store};
+use sallyport_recorder::{Checkpoint, End, Outcome, Recording, SessionId, Signer, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::entry::{header, row};
 use super::live::{Live, Place};
 use super::sight::Sight;
-use super::{Activity, Inside, Session, Standing, limits};
-use crate::access::{Access, Approach, Refusal};
-use crate::failure::{Ending, Failure};
-use crate::identity::{Origin, Owner};
-use crate::state::{Opened, State};
-use crate::target::Protocol;
-
-/// How long a broker may take to say goodbye.
-const FAREWELL: Duration = Duration::from_secs(3);
-/// The longest single wait for an expiry; a later one is waited for again.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+use super::{Activity, Budgets, Inside, Session, Standing, limits};
+use crate::access::{Access, Approach};
+use crate::failure::{Ending, Failure, harmless};
+use crate::state::State;
 
 /// What all sessions of a gateway share.
 pub struct Runner {
@@ -45,6 +37,8 @@ pub struct Runner {
     pub gateway: String,
     /// Where calls inside sessions go.
     pub inside: Inside,
+    /// What the peers of each device's SSH channels may send ahead.
+    pub budgets: Budgets,
 }
 
 /// Opens a session on `approach`, hands it to `broker`, and sees it to its end.
@@ -78,6 +72,7 @@ where
     let (place, ended) = runner.live.enter(id, sight);
     let session = Arc::new(Session {
         id,
+        budget: runner.budgets.of(approach.caller().device().key),
         approach,
         recording,
         access: runner.access.clone(),
@@ -93,38 +88,6 @@ where
     seal(runner, &session, end).await;
     if let Some(task) = checkpoints {
         let _ = task.await;
-    }
-}
-
-impl Runner {
-    /// Lists a connection that was refused before it became a session.
-    pub async fn refused(&self, protocol: Protocol, origin: &Origin, refusal: &Refusal) {
-        let now = self.access.clock().now();
-        let id = SessionId::new(now);
-        let Some(caller) = &refusal.caller else { return };
-        let row = Opened {
-            id,
-            protocol: protocol.as_str().to_owned(),
-            caller: caller.device().owner.to_string(),
-            device: caller.device().name.clone(),
-            device_id: Some(caller.device().id),
-            source: caller.source().to_string(),
-            target: refusal
-                .target
-                .as_ref()
-                .map_or_else(|| origin.destination().ip().to_string(), |target| target.name.clone()),
-            policy: self.access.revision(),
-            recording: None,
-            started: now,
-        };
-        let listed = async {
-            self.state.session_opened(&row).await?;
-            let why = refusal.failure.to_string();
-            self.state.session_ended(id, now, (Outcome::Denied.as_str(), &why), None).await
-        };
-        if let Err(error) = listed.await {
-            warn!(%error, "a refused connection could not be listed");
-        }
     }
 }
 
@@ -176,6 +139,8 @@ async fn supervise(
 /// Seals the recording and closes the session's row.
 async fn seal(runner: &Runner, session: &Session, end: Ended) {
     let at = runner.access.clock().now();
+    // It may name what the client asked for.
+    let end = Ended { reason: harmless(&end.reason), ..end };
     let mut gap = end.gap;
     if let Some(recording) = session.recording().cloned() {
         let sealed = recording.close(End { outcome: end.outcome, reason: end.reason.clone(), at }).await;
@@ -273,43 +238,7 @@ async fn discard(recording: Option<Recording>, access: &Access) {
     }
 }
 
-fn row(approach: &Approach, header: &recorder::Header, folder: PathBuf) -> Opened {
-    Opened {
-        id: header.id,
-        protocol: header.protocol.clone(),
-        caller: approach.caller().device().owner.to_string(),
-        device: header.caller.device.clone(),
-        device_id: Some(approach.caller().device().id),
-        source: header.caller.address.clone(),
-        target: header.target.name.clone(),
-        policy: header.policy.revision.clone(),
-        recording: Some(folder),
-        started: header.started,
-    }
-}
-
-fn header(approach: &Approach, id: SessionId, started: Timestamp, gateway: &str) -> recorder::Header {
-    let device = approach.caller().device();
-    let (user, tags) = match &device.owner {
-        Owner::User(login) => (Some(login.clone()), Vec::new()),
-        Owner::Tags(tags) => (None, tags.clone()),
-    };
-    recorder::Header {
-        id,
-        protocol: approach.protocol().as_str().to_owned(),
-        caller: recorder::Caller {
-            user,
-            tags,
-            device: device.name.clone(),
-            key: device.key.to_string(),
-            address: approach.caller().source().to_string(),
-        },
-        target: recorder::Target { name: approach.target().name.clone(), address: approach.address().to_string() },
-        policy: recorder::PolicyStamp {
-            revision: approach.revision().to_owned(),
-            rules: vec![approach.network_rule().to_owned()],
-        },
-        gateway: gateway.to_owned(),
-        started,
-    }
-}
+/// How long a broker may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// The longest single wait for an expiry; a later one is waited for again.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);

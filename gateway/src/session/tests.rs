@@ -160,6 +160,18 @@ async fn an_account_of_endless_length_is_denied_and_not_kept_whole() {
 }
 
 #[tokio::test]
+async fn a_client_forges_no_line_of_the_log_by_what_it_asks_for() {
+    let mut stand = Stand::new().await;
+    let why = "the setting a\n2027-01-15T08:00:00Z  INFO session ended\u{1b}[2K is not allowed";
+    let row = stand.run(move |_| async move { Err(Failure::Denied(why.to_owned())) }).await;
+    let (outcome, reason) = outcome(&row);
+    assert!(
+        outcome == "denied" && reason.contains("session ended") && !reason.chars().any(char::is_control),
+        "{reason:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_permitted_session_is_recorded_and_listed() {
     let mut stand = Stand::new().await;
     let row = stand

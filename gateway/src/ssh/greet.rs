@@ -242,7 +242,7 @@ fn config(proof: HostProof, client: &str) -> server::Config {
         certificates: proof.certificate.into_iter().collect(),
         preferred: algorithms::for_client(),
         lead: algorithms::lead(client),
-        window_size: super::relay::WINDOW,
+        window_size: super::window::OPENING,
         event_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),
         keepalive_max: super::relay::KEEPALIVES,

@@ -5,6 +5,7 @@ use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 
 use crate::credentials::Credential;
+use crate::target::{Login, Target};
 
 /// Presents `credential` for `account`; whether that is enough.
 pub(super) async fn present<H: client::Handler>(
@@ -30,6 +31,11 @@ pub(super) async fn present<H: client::Handler>(
         },
     };
     Ok(answer.success())
+}
+
+/// That the target turned the gateway away as `account`, in words for whoever has to mend it.
+pub(super) fn turned_away(target: &Target, login: &Login, account: &str) -> String {
+    format!("{} did not accept the gateway's {} for {account}", target.name, login.kind())
 }
 
 /// Answers one question with the password (RFC 4256): sshd asks that way where PAM does.

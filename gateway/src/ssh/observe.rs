@@ -104,15 +104,15 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..MAX_COMMAND).unwrap_or(bytes)).into_owned()
 }
 
-/// Longest name or address that is kept, in characters: the path of a socket fits.
-const MAX_NAME: usize = 256;
-
 fn signal_name(signal: &Sig) -> String {
     match signal {
         Sig::Custom(custom) => name(custom),
         known => format!("{known:?}"),
     }
 }
+
+/// Longest name or address that is kept, in characters: the path of a socket fits.
+const MAX_NAME: usize = 256;
 
 #[cfg(test)]
 mod tests {

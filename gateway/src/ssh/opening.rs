@@ -80,8 +80,7 @@ pub(super) fn unknown(reason: String) -> ChannelOpenFailure {
 
 /// Programs at the same time on one connection; OpenSSH's sshd allows ten.
 const MAX_SESSIONS: usize = 64;
-/// Forwarded connections at the same time on one connection: what a browser behind `ssh -D` opens, and each may hold a
-/// window of data in each direction.
+/// Forwarded connections at the same time on one connection: what a browser behind `ssh -D` opens.
 const MAX_FORWARDS: usize = 256;
 /// Openings that may wait for the relay: all that there are places for.
 pub(super) const MAX_OPENINGS: usize = MAX_SESSIONS + MAX_FORWARDS;

@@ -12,52 +12,93 @@ use russh::{Disconnect, Preferred};
 use tokio::time::timeout;
 
 use super::host::{Fault, Host, fingerprint};
-use super::login::present;
+use super::login::{present, turned_away};
 use super::{Vault, algorithms};
 use crate::credentials::Window;
 use crate::failure::{Failure, Stage};
 use crate::session::dial_to_probe;
 use crate::target::{Login, SshTarget, Target};
 
-/// Goes as far as the target's proof of who it is; gives the fingerprint of its host key.
-///
-/// # Errors
-/// The stage that failed, and how.
-pub(crate) async fn reach(target: &Target, service: &SshTarget, vault: &Vault) -> Result<String, Failure> {
-    let (handle, seen) = connect(target, service, vault).await?;
-    leave(&handle).await;
-    Ok(seen)
+/// A target, and what the gateway proves itself with there.
+pub(crate) struct Probe<'a> {
+    /// The target.
+    pub(crate) target: &'a Target,
+    /// How it is reached over SSH.
+    pub(crate) service: &'a SshTarget,
+    /// Makes what it is shown.
+    pub(crate) vault: &'a Vault,
 }
 
-/// Goes as far as being let in as `account`, and leaves; says what that tells of the target's clock.
-///
-/// # Errors
-/// The stage that failed, and how.
-pub(crate) async fn enter(
-    target: &Target,
-    service: &SshTarget,
-    vault: &Vault,
-    account: &str,
-) -> Result<TheirClock, Failure> {
-    let fits = |window| try_out((target, service, vault), account, window);
-    if service.login != Login::Certificate {
-        return match fits(Window::USUAL).await? {
-            true => Ok(TheirClock::Untold),
-            false => Err(refused(target, service, account)),
-        };
+impl Probe<'_> {
+    /// Goes as far as the target's proof of who it is; gives the fingerprint of its host key.
+    ///
+    /// # Errors
+    /// The stage that failed, and how.
+    pub(crate) async fn reach(&self) -> Result<String, Failure> {
+        let (handle, seen) = self.connect().await?;
+        leave(&handle).await;
+        Ok(seen)
     }
-    if fits(NEAR).await? {
-        return Ok(TheirClock::Agrees);
+
+    /// Goes as far as being let in as `account`, and leaves; says what that tells of the target's clock.
+    ///
+    /// # Errors
+    /// The stage that failed, and how.
+    pub(crate) async fn enter(&self, account: &str) -> Result<TheirClock, Failure> {
+        let fits = |window| self.try_out(account, window);
+        let refused = || self.failed(Stage::Login, turned_away(self.target, &self.service.login, account));
+        if self.service.login != Login::Certificate {
+            return if fits(Window::USUAL).await? { Ok(TheirClock::Untold) } else { Err(refused()) };
+        }
+        if fits(NEAR).await? {
+            return Ok(TheirClock::Agrees);
+        }
+        // One more try alone where it is not the time: sshd holds failures against whoever makes them (PerSourcePenalties).
+        if !fits(DAYS).await? {
+            return Err(refused());
+        }
+        let side = if fits(BEHIND).await? { Side::Behind } else { Side::Ahead };
+        Ok(match fits(Window::USUAL).await? {
+            true => TheirClock::Off(side),
+            false => TheirClock::Wrong(side),
+        })
     }
-    // One more try alone where it is not the time: sshd holds failures against whoever makes them (PerSourcePenalties).
-    if !fits(DAYS).await? {
-        return Err(refused(target, service, account));
+
+    /// Whether the target lets `account` in by its login, or by a certificate that holds in `window`.
+    async fn try_out(&self, account: &str, window: Window) -> Result<bool, Failure> {
+        let failed = |detail| self.failed(Stage::Login, detail);
+        let (mut handle, _) = self.connect().await?;
+        // Made when it is shown: a slow way there must not look like a clock.
+        let credential = self.vault.trial(&self.service.login, account, window).await.map_err(failed)?;
+        let answer = timeout(PATIENCE, present(&mut handle, account, credential)).await;
+        leave(&handle).await;
+        match answer {
+            Ok(Ok(entered)) => Ok(entered),
+            // sshd hangs up on who has used up its attempts (MaxAuthTries).
+            Ok(Err(russh::Error::Disconnect | russh::Error::HUP)) => Ok(false),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("it did not answer in time".to_owned())),
+        }
     }
-    let side = if fits(BEHIND).await? { Side::Behind } else { Side::Ahead };
-    Ok(match fits(Window::USUAL).await? {
-        true => TheirClock::Off(side),
-        false => TheirClock::Wrong(side),
-    })
+
+    async fn connect(&self) -> Result<(Handle<Watch>, String), Failure> {
+        let Self { target, service, vault } = *self;
+        let stream = dial_to_probe(&target.name, &service.address).await?;
+        let seen = Arc::new(Mutex::new(None));
+        let watch = Watch { host: Host::of(target, service), now: vault.now(), seen: Arc::clone(&seen) };
+        let preferred: Preferred = algorithms::for_target(&service.host);
+        let config = Arc::new(client::Config { preferred, ..client::Config::default() });
+        match timeout(PATIENCE, client::connect_stream(config, stream, watch)).await {
+            Ok(Ok(handle)) => Ok((handle, seen.lock().take().unwrap_or_default())),
+            Ok(Err(Fault::HostKey(detail))) => Err(self.failed(Stage::HostKey, detail)),
+            Ok(Err(Fault::Protocol(error))) => Err(self.failed(Stage::Protocol, error.to_string())),
+            Err(_) => Err(self.failed(Stage::Protocol, "it did not finish its key exchange in time".to_owned())),
+        }
+    }
+
+    fn failed(&self, stage: Stage, detail: String) -> Failure {
+        Failure::target(&self.target.name, stage, detail)
+    }
 }
 
 /// What a target's clock says, as far as the certificates tell that it accepts.
@@ -80,59 +121,6 @@ pub(crate) enum Side {
     Behind,
     /// Theirs is ahead of ours.
     Ahead,
-}
-
-/// Whether the target lets `account` in by its login, or by a certificate that holds in `window`.
-async fn try_out(
-    (target, service, vault): (&Target, &SshTarget, &Vault),
-    account: &str,
-    window: Window,
-) -> Result<bool, Failure> {
-    let failed = |detail: String| Failure::target(&target.name, Stage::Login, detail);
-    let (mut handle, _) = connect(target, service, vault).await?;
-    // Made when it is shown: a slow way there must not look like a clock.
-    let credential = vault.trial(&service.login, account, window).await.map_err(failed)?;
-    let answer = timeout(PATIENCE, present(&mut handle, account, credential)).await;
-    leave(&handle).await;
-    match answer {
-        Ok(Ok(entered)) => Ok(entered),
-        // sshd hangs up on who has used up its attempts (MaxAuthTries).
-        Ok(Err(russh::Error::Disconnect | russh::Error::HUP)) => Ok(false),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed("it did not answer in time".to_owned())),
-    }
-}
-
-fn refused(target: &Target, service: &SshTarget, account: &str) -> Failure {
-    let kind = match service.login {
-        Login::Certificate => "certificate",
-        Login::Key(_) => "key",
-        Login::Password(_) => "password",
-    };
-    let detail = format!("{} did not accept the gateway's {kind} for {account}", target.name);
-    Failure::target(&target.name, Stage::Login, detail)
-}
-
-/// How close a clock has to be for nothing to be said about it, in seconds.
-pub(crate) const CLOSE: u8 = 5;
-const NEAR: Window = Window { from: -(CLOSE as i64), to: CLOSE as i64 };
-/// A day each way: whoever is further off has no clock at all.
-const DAYS: Window = Window { from: -86_400, to: 86_400 };
-const BEHIND: Window = Window { from: DAYS.from, to: 0 };
-
-async fn connect(target: &Target, service: &SshTarget, vault: &Vault) -> Result<(Handle<Watch>, String), Failure> {
-    let failed = |stage, detail: String| Failure::target(&target.name, stage, detail);
-    let stream = dial_to_probe(&target.name, &service.address).await?;
-    let seen = Arc::new(Mutex::new(None));
-    let watch = Watch { host: Host::of(target, service), now: vault.now(), seen: Arc::clone(&seen) };
-    let preferred: Preferred = algorithms::for_target(&service.host);
-    let config = Arc::new(client::Config { preferred, ..client::Config::default() });
-    match timeout(PATIENCE, client::connect_stream(config, stream, watch)).await {
-        Ok(Ok(handle)) => Ok((handle, seen.lock().take().unwrap_or_default())),
-        Ok(Err(Fault::HostKey(detail))) => Err(failed(Stage::HostKey, detail)),
-        Ok(Err(Fault::Protocol(error))) => Err(failed(Stage::Protocol, error.to_string())),
-        Err(_) => Err(failed(Stage::Protocol, "it did not finish its key exchange in time".to_owned())),
-    }
 }
 
 async fn leave(handle: &Handle<Watch>) {
@@ -158,3 +146,11 @@ impl client::Handler for Watch {
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How close a clock has to be for nothing to be said about it, in seconds.
+pub(crate) const CLOSE: u8 = 5;
+/// Holds for a clock that is as close as that.
+const NEAR: Window = Window { from: -(CLOSE as i64), to: CLOSE as i64 };
+/// A day each way: whoever is further off has no clock at all.
+const DAYS: Window = Window { from: -86_400, to: 86_400 };
+/// Holds for one that is behind alone.
+const BEHIND: Window = Window { from: DAYS.from, to: 0 };

@@ -15,7 +15,7 @@ use tokio::time::{Duration, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::host::{Fault, Host, fingerprint};
-use super::login::present;
+use super::login::{present, turned_away};
 use super::opening::{MAX_OPENINGS, Opening, Places, shortage, wire_name};
 use super::wire::Wire;
 use super::{Vault, algorithms, observe};
@@ -23,7 +23,7 @@ use crate::access::SshPermit;
 use crate::credentials::Credential;
 use crate::failure::{Failure, Stage};
 use crate::session::Session;
-use crate::target::HostIdentity;
+use crate::target::{HostIdentity, Login};
 
 pub(super) use target::Target;
 
@@ -76,31 +76,34 @@ impl Reached {
         credential: Credential,
         session: &Session,
     ) -> Result<Target, Failure> {
-        let login = credential.kind();
+        let target = session.target();
+        let ssh = target.ssh()?;
         let refusal = match timeout(LOGIN_DEADLINE, present(&mut self.handle, permit.account(), credential)).await {
             Ok(Ok(true)) => None,
-            Ok(Ok(false)) => Some(self.turned_away(permit.account(), login)),
+            Ok(Ok(false)) => {
+                Some(format!("{}; {}", turned_away(target, &ssh.login, permit.account()), remedy(&ssh.login)))
+            }
             Ok(Err(error)) => Some(self.seen.fault().unwrap_or_else(|| describe(&error))),
             Err(_) => Some("it did not answer in time".to_owned()),
         };
         if let Some(detail) = refusal {
-            return Err(Failure::target(&self.target, Stage::Login, detail));
+            return Err(Failure::target(&target.name, Stage::Login, detail));
         }
         let connected = Event::TargetConnected {
-            address: session.target().ssh()?.address.to_string(),
+            address: ssh.address.to_string(),
             host_key: self.seen.host_key.lock().clone(),
-            login: login.to_owned(),
+            login: ssh.login.kind().to_owned(),
         };
         session.record(connected).await?;
         Ok(Target::new(self))
     }
+}
 
-    fn turned_away(&self, account: &str, login: &str) -> String {
-        let remedy = match login {
-            "certificate" => "its sshd has to trust the gateway's authority: 'sallyport target ca' prints the line",
-            _ => "check the secret that the target's login names",
-        };
-        format!("{} did not accept the gateway's {login} for {account}; {remedy}", self.target)
+/// What to do about a target that turns the gateway away.
+fn remedy(login: &Login) -> &'static str {
+    match login {
+        Login::Certificate => "its sshd has to trust the gateway's authority: 'sallyport target ca' prints the line",
+        Login::Key(_) | Login::Password(_) => "check the secret that the target's login names",
     }
 }
 
@@ -205,7 +208,8 @@ fn config(identity: &HostIdentity) -> client::Config {
     client::Config {
         client_id: SshId::Standard(concat!("SSH-2.0-Sallyport_", env!("CARGO_PKG_VERSION")).into()),
         preferred: algorithms::for_target(identity),
-        window_size: super::relay::WINDOW,
+        window_size: super::window::OPENING,
+        channel_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),
         keepalive_max: super::relay::KEEPALIVES,
         inactivity_timeout: Some(super::relay::SILENCE),

@@ -8,8 +8,8 @@ use sallyport_recorder::{Output, OutputStream, RecorderError, Terminal, Terminal
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// What becomes of a program's output.
-pub(super) enum Reel {
+/// The part of a recording that a program's output goes to.
+pub(super) enum Track {
     /// A terminal's, as asciicast.
     Terminal(Terminal),
     /// A command's, byte for byte.
@@ -18,7 +18,7 @@ pub(super) enum Reel {
     Nothing,
 }
 
-impl Reel {
+impl Track {
     /// For what runs in terminal `number`.
     pub(super) async fn terminal(session: &Session, number: u32, header: TerminalHeader) -> Result<Self, Failure> {
         let Some(recording) = recorded(session) else { return Ok(Self::Nothing) };

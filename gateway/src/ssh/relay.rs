@@ -146,9 +146,8 @@ impl Shared {
     }
 }
 
-/// What a peer may send ahead on one channel, in bytes; OpenSSH's own size, and 16 MB was slower.
-pub(super) const WINDOW: u32 = 2 * 1024 * 1024;
-/// Messages that wait for a connection's loop; data among them is within its channel's window.
+/// Messages that wait for a connection's loop, which writes as many at once. Data among them is in no window any more: 2 MB of
+/// packets of the usual size here and 2 MB in the loop, where the peer takes nothing at all.
 pub(super) const QUEUE: usize = 64;
 /// A peer that is silent for so long is asked whether it is there.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);

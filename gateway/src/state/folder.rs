@@ -31,6 +31,18 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
+    /// The folder at `path`, for whoever only asks: none is made.
+    ///
+    /// # Errors
+    /// [`StateError::Absent`] when there is none, and when others can look in.
+    pub fn find(path: &Path) -> Result<Self, StateError> {
+        match fs::metadata(path) {
+            Ok(metadata) => check_private(path, &metadata, "700").map(|()| Self(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateError::Absent { path: path.to_owned() }),
+            Err(error) => Err(disk(path)(error)),
+        }
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn path(&self) -> &Path {

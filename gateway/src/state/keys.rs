@@ -48,7 +48,7 @@ impl Keys {
     /// Reads the keys of `folder`, for whoever only asks about them.
     ///
     /// # Errors
-    /// When one is not there, cannot be read, is open to others, or is no key.
+    /// [`StateError::Absent`] when one is not there; when one cannot be read, is open to others, or is no key.
     pub fn read(folder: &Folder) -> Result<Self, StateError> {
         Shelf { keys: folder.path().join("keys"), missing: Missing::Refused }.all()
     }
@@ -95,7 +95,7 @@ impl Shelf {
         let wrong = |reason: String| StateError::Key { path: path.clone(), reason };
         match (path.exists(), self.missing) {
             (true, _) => {}
-            (false, Missing::Refused) => return Err(StateError::NoKey { path }),
+            (false, Missing::Refused) => return Err(StateError::Absent { path }),
             // Whoever else makes it at the same time, one of the two files wins, and both read that one.
             (false, Missing::Made) => drop(write_new(&path, make().map_err(wrong)?.as_bytes())?),
         }

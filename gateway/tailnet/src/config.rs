@@ -8,10 +8,6 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::{PresharedKey, PrivateKey, PublicKey};
 
-/// The tunnel's MTU unless configured: what IPv6 promises everywhere (RFC 8200, section 5), so that the
-/// encrypted packet fits every path that carries IPv6.
-pub const DEFAULT_MTU: u16 = 1280;
-
 /// How to start a data plane.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,3 +93,7 @@ pub struct PeerState {
     /// IP bytes sent to the device.
     pub tx_bytes: u64,
 }
+
+/// The tunnel's MTU unless configured: what IPv6 promises everywhere (RFC 8200, section 5), so that the
+/// encrypted packet fits every path that carries IPv6.
+pub const DEFAULT_MTU: u16 = 1280;

@@ -1,7 +1,9 @@
 //! Flow records: who spoke with whom, when and how much, for each connection, allowed or not.
 //!
 //! A record is complete when it is emitted; it is emitted once, when its connection is over. What a record looks
-//! like is here; how packets become records is in `engine/flows.rs`.
+//! like is here; how packets become records is in `engine/flows.rs`, and pipes in [`pipe`].
+
+mod pipe;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::PublicKey;
-use crate::memory::MemoryFlow;
+
+pub(crate) use pipe::{PipeFlow, Side};
 
 /// One connection or exchange, after its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +107,11 @@ pub enum Verdict {
 pub struct FlowHandle {
     cell: Arc<VerdictCell>,
     /// Keeps an in-process connection's record from being written.
-    _held: Option<Arc<MemoryFlow>>,
+    _held: Option<Arc<PipeFlow>>,
 }
 
 impl FlowHandle {
-    pub(crate) fn new(cell: Arc<VerdictCell>, held: Option<Arc<MemoryFlow>>) -> Self {
+    pub(crate) fn new(cell: Arc<VerdictCell>, held: Option<Arc<PipeFlow>>) -> Self {
         Self { cell, _held: held }
     }
 
@@ -164,9 +167,6 @@ impl FlowSink {
     }
 }
 
-/// Records that wait for a slow reader before the oldest are lost: about a megabyte.
-pub const FLOW_QUEUE: usize = 4096;
-
 /// Where a handle leaves its verdict and the flow's table finds it.
 #[derive(Debug, Default)]
 pub(crate) struct VerdictCell(Mutex<Option<Verdict>>);
@@ -181,3 +181,6 @@ impl VerdictCell {
         Arc::strong_count(self) > 1
     }
 }
+
+/// Records that wait for a slow reader before the oldest are lost: about a megabyte.
+pub const FLOW_QUEUE: usize = 4096;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use crate::memory::{MemoryFlow, Side};
+use crate::flow::{PipeFlow, Side};
 use crate::{FlowHandle, PublicKey};
 
 /// One end of such a connection; what carries it is at its ends.
@@ -16,7 +16,7 @@ use crate::{FlowHandle, PublicKey};
 pub struct InnerStream {
     pipe: DuplexStream,
     /// Its record, at the gateway's end.
-    flow: Option<Arc<MemoryFlow>>,
+    flow: Option<Arc<PipeFlow>>,
 }
 
 impl InnerStream {
@@ -27,7 +27,7 @@ impl InnerStream {
     }
 
     /// Keeps a record of what goes through this end, the gateway's.
-    pub(crate) fn keep(&mut self, flow: MemoryFlow) -> FlowHandle {
+    pub(crate) fn keep(&mut self, flow: PipeFlow) -> FlowHandle {
         let flow = Arc::new(flow);
         self.flow = Some(Arc::clone(&flow));
         flow.handle()

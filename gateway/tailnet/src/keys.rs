@@ -13,9 +13,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::Error;
 
-/// Bytes in every WireGuard key.
-pub const KEY_LENGTH: usize = 32;
-
 /// Who a device is: the public half of its WireGuard key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; KEY_LENGTH]);
@@ -149,6 +146,9 @@ fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_LENGTH]>, Error> {
     let bytes = BASE64.decode(text.trim().as_bytes()).map(Zeroizing::new).map_err(|_| Error::Key)?;
     <[u8; KEY_LENGTH]>::try_from(bytes.as_slice()).map(Zeroizing::new).map_err(|_| Error::Key)
 }
+
+/// Bytes in every WireGuard key.
+pub const KEY_LENGTH: usize = 32;
 
 #[cfg(test)]
 mod tests {

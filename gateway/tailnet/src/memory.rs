@@ -9,9 +9,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -19,9 +18,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::datagrams::MemoryDatagrams;
-use crate::flow::{FlowSink, VerdictCell};
+use crate::flow::{FlowSink, PipeFlow, Side};
 use crate::tailnet::{ARRIVAL_QUEUE, Inner};
-use crate::{Arrival, Arrivals, Error, FlowHandle, FlowRecord, Peer, PeerState, Protocol, PublicKey, Stream, Tailnet};
+use crate::{Arrival, Arrivals, Error, Peer, PeerState, PublicKey, Stream, Tailnet};
 
 /// Builds a tailnet inside this process.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl MemoryDialer {
     pub async fn connect(&self, key: PublicKey, source: IpAddr, destination: SocketAddr) -> io::Result<Stream> {
         let life = self.0.admit(&key, source)?;
         let source = SocketAddr::new(source, self.0.next_port.fetch_add(1, Ordering::Relaxed).max(FIRST_PORT));
-        let flow = Arc::new(MemoryFlow::new(key, source, destination, self.0.flows.clone()));
+        let flow = Arc::new(PipeFlow::new(key, source, destination, self.0.flows.clone()));
         let (device, gateway) = tokio::io::duplex(PIPE_BYTES);
         let arrival = Arrival {
             stream: Stream::Memory(MemoryStream::new(gateway, life.clone(), &flow, Side::Gateway)),
@@ -167,7 +166,7 @@ impl World {
         let (key, listener) = self.services.lock().listeners.get(&address).cloned().ok_or_else(refused)?;
         let life = self.admit(&key, address.ip())?;
         let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.next_port.fetch_add(1, Ordering::Relaxed));
-        let flow = Arc::new(MemoryFlow::new(key, source, address, self.flows.clone()));
+        let flow = Arc::new(PipeFlow::new(key, source, address, self.flows.clone()));
         let (device, gateway) = tokio::io::duplex(PIPE_BYTES);
         let stream = MemoryStream::new(device, life.clone(), &flow, Side::Device);
         listener.send(Stream::Memory(stream)).await.map_err(|_| refused())?;
@@ -210,19 +209,12 @@ pub struct MemoryStream {
     pipe: DuplexStream,
     removed: Pin<Box<WaitForCancellationFutureOwned>>,
     life: CancellationToken,
-    flow: Arc<MemoryFlow>,
+    flow: Arc<PipeFlow>,
     side: Side,
 }
 
-/// Who sent bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Side {
-    Device,
-    Gateway,
-}
-
 impl MemoryStream {
-    fn new(pipe: DuplexStream, life: CancellationToken, flow: &Arc<MemoryFlow>, side: Side) -> Self {
+    fn new(pipe: DuplexStream, life: CancellationToken, flow: &Arc<PipeFlow>, side: Side) -> Self {
         let removed = Box::pin(life.clone().cancelled_owned());
         Self { pipe, removed, life, flow: Arc::clone(flow), side }
     }
@@ -260,68 +252,6 @@ impl AsyncWrite for MemoryStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().pipe).poll_shutdown(cx)
-    }
-}
-
-/// A connection's record in the making, emitted when both ends and the gateway's handle are gone.
-#[derive(Debug)]
-pub(crate) struct MemoryFlow {
-    device: PublicKey,
-    source: SocketAddr,
-    destination: SocketAddr,
-    started: Instant,
-    rx: Counter,
-    tx: Counter,
-    verdict: Arc<VerdictCell>,
-    sink: FlowSink,
-}
-
-#[derive(Debug, Default)]
-struct Counter {
-    bytes: AtomicU64,
-    writes: AtomicU64,
-}
-
-impl MemoryFlow {
-    pub(crate) fn new(device: PublicKey, source: SocketAddr, destination: SocketAddr, sink: FlowSink) -> Self {
-        let (rx, tx, verdict) = Default::default();
-        Self { device, source, destination, started: Instant::now(), rx, tx, verdict, sink }
-    }
-
-    /// For whoever decides about the connection.
-    pub(crate) fn handle(self: &Arc<Self>) -> FlowHandle {
-        FlowHandle::new(Arc::clone(&self.verdict), Some(Arc::clone(self)))
-    }
-
-    /// Counts bytes that were written or read at once; none are the end.
-    pub(crate) fn count(&self, side: Side, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        let counter = match side {
-            Side::Device => &self.rx,
-            Side::Gateway => &self.tx,
-        };
-        counter.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        counter.writes.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for MemoryFlow {
-    fn drop(&mut self) {
-        self.sink.emit(FlowRecord {
-            device: self.device,
-            protocol: Protocol::Tcp,
-            source: self.source,
-            destination: self.destination,
-            started: self.started,
-            ended: Instant::now(),
-            rx_bytes: self.rx.bytes.load(Ordering::Relaxed),
-            tx_bytes: self.tx.bytes.load(Ordering::Relaxed),
-            rx_packets: self.rx.writes.load(Ordering::Relaxed),
-            tx_packets: self.tx.writes.load(Ordering::Relaxed),
-            verdict: self.verdict.read(),
-        });
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::memory::{MemoryFlow, World};
+use crate::flow::PipeFlow;
+use crate::memory::World;
 use crate::plane::Plane;
 use crate::{
     Backend, BackendKind, Config, Datagrams, Error, FlowHandle, FlowRecords, InnerEnds, Peer, PeerState, PublicKey,
@@ -113,7 +114,7 @@ impl Tailnet {
             Inner::Memory(world) => world.flows(),
         };
         let InnerEnds { device, source, destination } = ends;
-        Some(stream.keep(MemoryFlow::new(device, source, destination, sink.clone())))
+        Some(stream.keep(PipeFlow::new(device, source, destination, sink.clone())))
     }
 
     /// The records of every connection that ends from now on.

@@ -10,7 +10,7 @@ use sallyport::access::Access;
 use sallyport::clock::Clock;
 use sallyport::config::Config;
 use sallyport::identity::{Device, Directory, Origin, Owner};
-use sallyport::session::{Inside, Live, Runner};
+use sallyport::session::{Budgets, Inside, Live, Runner};
 use sallyport::state::{Folder, Keys, State};
 use sallyport::target::Target;
 use sallyport::world::World;
@@ -63,6 +63,7 @@ impl Middle {
             state,
             gateway: "test".into(),
             inside: Inside::new().0,
+            budgets: Budgets::default(),
         });
         (Self { runner, world, device, target }, Calls { dialer, arrivals, _tailnet: tailnet })
     }

@@ -415,6 +415,8 @@ transport.close()
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(stand.holds("back", &bytes));
     let files = stand.files().await;
-    let found: Vec<_> = files.values().collect();
-    assert_eq!(found, [&("ok".to_owned(), bytes.len() as u64)]);
+    let [(result, read)] = files.values().collect::<Vec<_>>()[..] else { panic!("{files:?}") };
+    // Where answers overtake its requests, paramiko takes them for all of it, and reads the rest of the file once more.
+    let once = bytes.len() as u64;
+    assert!(result == "ok" && (once..2 * once).contains(read), "{files:?}");
 }

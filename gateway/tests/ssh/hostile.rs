@@ -15,13 +15,15 @@ use super::*;
 /// Every channel that this target opens, and whether anybody took it.
 type Report = Vec<(Kind, bool)>;
 
-/// Lets everybody in, and opens every kind of channel as soon as a program is asked for.
+/// Lets everybody in and takes every channel; what it does with one is the test's own.
 #[derive(Clone)]
-struct Hostile {
-    reports: mpsc::Sender<Report>,
-}
+struct Target<F>(F);
 
-impl server::Handler for Hostile {
+impl<F, W> server::Handler for Target<F>
+where
+    F: Fn(Channel<Msg>, server::Handle) -> W + Send,
+    W: Future<Output = ()> + Send + 'static,
+{
     type Error = Error;
 
     async fn auth_openssh_certificate(&mut self, _: &str, _: &russh::keys::Certificate) -> Result<Auth, Error> {
@@ -31,26 +33,12 @@ impl server::Handler for Hostile {
     async fn channel_open(
         &mut self,
         _: ChannelType,
-        mut channel: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         session: &mut server::Session,
     ) -> Result<(), Error> {
         reply.accept().await;
-        let (handle, reports) = (session.handle(), self.reports.clone());
-        tokio::spawn(async move {
-            while !matches!(channel.wait().await, Some(ChannelMsg::Exec { .. }) | None) {}
-            let mut report = Vec::new();
-            for kind in Kind::ALL.iter().filter(|kind| kind.scope() == Scope::TargetChannel) {
-                if let Some(opened) = open(&handle, *kind).await {
-                    report.push((*kind, opened));
-                }
-            }
-            reports.send(report).await.unwrap();
-            let (_, write) = channel.split();
-            write.reply(true).await.unwrap();
-            write.exit_status(0).await.unwrap();
-            write.close().await.unwrap();
-        });
+        tokio::spawn((self.0)(channel, session.handle()));
         Ok(())
     }
 
@@ -63,6 +51,22 @@ impl server::Handler for Hostile {
         reply.success(None);
         Ok(())
     }
+}
+
+/// Opens every kind of channel as soon as a program is asked for, and reports.
+async fn open_everything(mut channel: Channel<Msg>, handle: server::Handle, reports: mpsc::Sender<Report>) {
+    while !matches!(channel.wait().await, Some(ChannelMsg::Exec { .. }) | None) {}
+    let mut report = Vec::new();
+    for kind in Kind::ALL.iter().filter(|kind| kind.scope() == Scope::TargetChannel) {
+        if let Some(opened) = open(&handle, *kind).await {
+            report.push((*kind, opened));
+        }
+    }
+    reports.send(report).await.unwrap();
+    let (_, write) = channel.split();
+    write.reply(true).await.unwrap();
+    write.exit_status(0).await.unwrap();
+    write.close().await.unwrap();
 }
 
 /// Opens a channel of this kind; `None` for the kind that this library cannot send.
@@ -84,8 +88,12 @@ async fn open(handle: &server::Handle, kind: Kind) -> Option<bool> {
 /// What callers ask the target to listen on; nobody does, really.
 const PORT: u32 = 8123;
 
-/// A stand whose target is this one.
-async fn stand<T: server::Handler<Error = Error> + Clone + Send + 'static>(target: T) -> Stand {
+/// A stand whose target does this with each channel.
+pub(super) async fn stand<F, W>(play: F) -> Stand
+where
+    F: Fn(Channel<Msg>, server::Handle) -> W + Clone + Send + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let public = key.public_key().to_openssh().unwrap();
     let config = Arc::new(server::Config { keys: vec![key], ..server::Config::default() });
@@ -93,7 +101,7 @@ async fn stand<T: server::Handler<Error = Error> + Clone + Send + 'static>(targe
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (config, target) = (Arc::clone(&config), target.clone());
+            let (config, target) = (Arc::clone(&config), Target(play.clone()));
             tokio::spawn(async move {
                 if let Ok(running) = server::run_stream(config, stream, target).await {
                     let _ = running.await;
@@ -106,7 +114,7 @@ async fn stand<T: server::Handler<Error = Error> + Clone + Send + 'static>(targe
 
 async fn opening() -> (Stand, mpsc::Receiver<Report>) {
     let (reports, reported) = mpsc::channel(8);
-    (stand(Hostile { reports }).await, reported)
+    (stand(move |channel, handle| open_everything(channel, handle, reports.clone())).await, reported)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,40 +148,17 @@ async fn a_remote_forward_belongs_to_the_session_that_made_it() {
     stand.recorded(&format!(r#""kind":"remote","address":"localhost:{PORT}","why":"the client: "#)).await;
 }
 
-/// Lets everybody in, says this before a program is asked for, and then speaks on the stream of errors.
-#[derive(Clone)]
-struct Talkative(&'static str);
-
-impl server::Handler for Talkative {
-    type Error = Error;
-
-    async fn auth_openssh_certificate(&mut self, _: &str, _: &russh::keys::Certificate) -> Result<Auth, Error> {
-        Ok(Auth::Accept)
-    }
-
-    async fn channel_open(
-        &mut self,
-        _: ChannelType,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut server::Session,
-    ) -> Result<(), Error> {
-        reply.accept().await;
-        let early = self.0;
-        tokio::spawn(async move {
-            let (mut read, write) = channel.split();
-            write.data_bytes(early).await.unwrap();
-            write.extended_data_bytes(1, "early\n").await.unwrap();
-            let runs =
-                |message: &ChannelMsg| matches!(message, ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. });
-            while !read.wait().await.is_none_or(|message| runs(&message)) {}
-            write.reply(true).await.unwrap();
-            write.extended_data_bytes(1, "late\n").await.unwrap();
-            write.exit_status(0).await.unwrap();
-            write.close().await.unwrap();
-        });
-        Ok(())
-    }
+/// Says this before a program is asked for, and then speaks on the stream of errors.
+async fn talk(channel: Channel<Msg>, early: &'static str) {
+    let (mut read, write) = channel.split();
+    write.data_bytes(early).await.unwrap();
+    write.extended_data_bytes(1, "early\n").await.unwrap();
+    let runs = |message: &ChannelMsg| matches!(message, ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. });
+    while !read.wait().await.is_none_or(|message| runs(&message)) {}
+    write.reply(true).await.unwrap();
+    write.extended_data_bytes(1, "late\n").await.unwrap();
+    write.exit_status(0).await.unwrap();
+    write.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,7 +166,7 @@ async fn whatever_a_target_says_is_recorded() {
     for (arguments, early) in
         [(&["web1", "true"][..], "too early\n"), (&["-s", "web1", "sftp"], ""), (&["web1", "scp -t /tmp"], "")]
     {
-        let stand = stand(Talkative(early)).await;
+        let stand = stand(move |channel, _| talk(channel, early)).await;
         let output = stand.run("ssh", arguments).await;
         assert_eq!((text(&output.stdout), text(&output.stderr)), (early.into(), "early\nlate\n".into()));
         for (stream, wanted) in [("stdout", early), ("stderr", "early\nlate\n")] {

@@ -1,8 +1,12 @@
 //! Implementations other than OpenSSH, where they do what OpenSSH never does: AsyncSSH while keys are exchanged, Paramiko with
 //! requests of its own.
 
+use russh::server::Msg;
+use russh::{Channel, ChannelMsg};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
 
+use super::skip::skip;
 use super::*;
 
 /// Debian's own, which has the modules.
@@ -13,14 +17,7 @@ async fn has(module: &str) -> bool {
     let asked = Command::new(PYTHON).args(["-W", "ignore", "-c", &format!("import {module}")]).output().await;
     let found = asked.is_ok_and(|output| output.status.success());
     if !found {
-        #[expect(clippy::print_stderr, reason = "a peer that cannot be had is never passed over in silence")]
-        {
-            eprintln!("skipped: python3-{module}");
-        }
-        if let Ok(list) = std::env::var("SALLYPORT_SKIPPED") {
-            let mut list = std::fs::File::options().append(true).create(true).open(list).unwrap();
-            std::io::Write::write_all(&mut list, format!("python3-{module}\n").as_bytes()).unwrap();
-        }
+        skip(&format!("python3-{module}"));
     }
     found
 }
@@ -156,6 +153,63 @@ async fn a_break_reaches_the_target_and_is_answered_as_it_answers() {
     assert_eq!(stand.python(BREAK, &[]).await, "success\nfailure\n");
     stand.recorded(r#""type":"break","channel":0,"length_ms":1500"#).await;
     stand.recorded(r#""type":"break","channel":1,"length_ms":1500"#).await;
+}
+
+/// Runs what sshd gives no terminal any more, since something runs on the channel already; tells what it hears.
+async fn listen(mut channel: Channel<Msg>, heard: mpsc::Sender<String>) {
+    while let Some(message) = channel.wait().await {
+        match message {
+            ChannelMsg::Exec { .. } => heard.send("runs".to_owned()).await.unwrap(),
+            ChannelMsg::RequestPty { .. } => heard.send("asks for a terminal".to_owned()).await.unwrap(),
+            ChannelMsg::Signal { signal } => heard.send(format!("{signal:?}")).await.unwrap(),
+            _ => {}
+        }
+    }
+}
+
+/// A command, and a terminal for it that nobody has any use for.
+const LATE_TERMINAL: &str = r#"
+import sys, paramiko
+from paramiko.common import cMSG_CHANNEL_REQUEST
+
+transport = paramiko.Transport(("127.0.0.1", int(sys.argv[1])))
+transport.start_client(timeout=30)
+transport.auth_none("root")
+channel = transport.open_session(timeout=30)
+for name, rest in (("exec", ["sleep 1000"]), ("pty-req", ["xterm", 80, 24, 0, 0, ""])):
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string(name)
+    message.add_boolean(False)
+    for part in rest:
+        message.add_string(part) if isinstance(part, str) else message.add_int(part)
+    transport._send_user_message(message)
+while not channel.closed:
+    channel.recv(100)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_asked_for_behind_a_command_does_not_save_it() {
+    if !has("paramiko").await {
+        return;
+    }
+    let (signals, mut signalled) = mpsc::channel(8);
+    let stand = hostile::stand(move |channel, _| listen(channel, signals.clone())).await;
+    let client = stand.python(LATE_TERMINAL, &[]);
+    let withdrawing = async {
+        let mut heard = Vec::new();
+        while heard.len() < 4 {
+            heard.push(timeout(Duration::from_secs(60), signalled.recv()).await.expect("nothing is heard").unwrap());
+            if heard.len() == 2 {
+                let narrow = channels::FORWARDING.replace(r#""exec": {}, "#, "");
+                stand.middle.world.send_replace(world(2, &narrow, &[&stand.middle.device], &[&stand.middle.target]));
+            }
+        }
+        heard
+    };
+    let (_, heard) = tokio::join!(client, withdrawing);
+    assert_eq!(heard, ["runs", "asks for a terminal", "HUP", "TERM"]);
 }
 
 /// Ways to send what no key exchange has room for: each prints that the gateway has hung up, or that it has not.

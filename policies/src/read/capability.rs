@@ -132,16 +132,12 @@ pub(super) fn limit(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) ->
 
 pub(super) fn recording(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<RecordingRule> {
     let lit = reader.string(value, "\"required\", \"bestEffort\" or \"off\"")?;
-    match lit.value.as_ref() {
-        "required" => Some(RecordingRule::Required),
-        "bestEffort" => Some(RecordingRule::BestEffort),
-        "off" => Some(RecordingRule::Off),
-        other => {
-            let message = format!("there is no recording rule {}", quote(other));
-            reader.unknown(lit.range, &message, other, &["required", "bestEffort", "off"]);
-            None
-        }
+    let found = RecordingRule::ALL.into_iter().find(|rule| rule.as_str() == lit.value);
+    if found.is_none() {
+        let message = format!("there is no recording rule {}", quote(&lit.value));
+        reader.unknown(lit.range, &message, &lit.value, &RecordingRule::ALL.map(RecordingRule::as_str));
     }
+    found
 }
 
 pub(super) type Check = fn(&str) -> bool;

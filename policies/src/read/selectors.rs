@@ -13,32 +13,6 @@ use crate::selector::{Destination, Source, What, Who};
 
 use super::definitions::Definitions;
 
-/// Roles of Tailscale's admin console.
-pub(super) const AUTOGROUP_ROLES: [&str; 6] = [
-    "autogroup:admin",
-    "autogroup:owner",
-    "autogroup:it-admin",
-    "autogroup:network-admin",
-    "autogroup:billing-admin",
-    "autogroup:auditor",
-];
-
-const AUTOGROUPS: [&str; 13] = [
-    "autogroup:member",
-    "autogroup:tagged",
-    "autogroup:self",
-    "autogroup:internet",
-    "autogroup:nonroot",
-    "autogroup:shared",
-    "autogroup:danger-all",
-    "autogroup:admin",
-    "autogroup:owner",
-    "autogroup:it-admin",
-    "autogroup:network-admin",
-    "autogroup:billing-admin",
-    "autogroup:auditor",
-];
-
 /// The `src` and `srcPosture` of a rule; `legacy` is the older name of `src`, if it had one.
 pub(super) fn callers(
     reader: &mut Reader<'_>,
@@ -107,10 +81,15 @@ fn autogroup_source(reader: &mut Reader<'_>, text: &str, at: Range) -> Option<Wh
             None
         }
         _ => {
-            reader.unknown(at, &format!("there is no {}", quote(text)), text, &AUTOGROUPS);
+            unknown_autogroup(reader, text, at);
             None
         }
     }
+}
+
+fn unknown_autogroup(reader: &mut Reader<'_>, text: &str, at: Range) {
+    let known = [&AUTOGROUPS[..], &AUTOGROUP_ROLES].concat();
+    reader.unknown(at, &format!("there is no {}", quote(text)), text, &known);
 }
 
 /// A list of destinations without ports.
@@ -172,7 +151,7 @@ fn autogroup_destination(reader: &mut Reader<'_>, text: &str, at: Range) -> Opti
             None
         }
         _ => {
-            reader.unknown(at, &format!("there is no {}", quote(text)), text, &AUTOGROUPS);
+            unknown_autogroup(reader, text, at);
             None
         }
     }
@@ -221,3 +200,24 @@ const SOURCE_EXPECTED: &str =
 
 const DESTINATION_EXPECTED: &str =
     "a target's name, a tag, a host, an address, an ipset, \"autogroup:tagged\" or \"*\"";
+
+/// Roles of Tailscale's admin console.
+pub(super) const AUTOGROUP_ROLES: [&str; 6] = [
+    "autogroup:admin",
+    "autogroup:owner",
+    "autogroup:it-admin",
+    "autogroup:network-admin",
+    "autogroup:billing-admin",
+    "autogroup:auditor",
+];
+
+/// Every other autogroup of Tailscale's policy file.
+const AUTOGROUPS: [&str; 7] = [
+    "autogroup:member",
+    "autogroup:tagged",
+    "autogroup:self",
+    "autogroup:internet",
+    "autogroup:nonroot",
+    "autogroup:shared",
+    "autogroup:danger-all",
+];

@@ -23,7 +23,7 @@ mod setting;
 
 pub use check::{Judgement, Refusal};
 pub use functions::large_object;
-pub use mask::mask_secrets;
+pub use mask::{is_masked, mask_secrets};
 
 use std::ops::Range;
 
@@ -53,21 +53,6 @@ impl Reading {
         PLAIN_ENCODINGS.contains(&name.as_str())
     }
 }
-
-/// Every name of an encoding in which each byte below 128 stands for itself, as PostgreSQL's `encnames.c` has them. `win932`,
-/// `win936`, `win949` and `win950` are not among them: they are SJIS, GBK, UHC and BIG5.
-#[rustfmt::skip]
-const PLAIN_ENCODINGS: [&str; 62] = [
-    "utf8", "unicode", "sqlascii",
-    "euccn", "eucjis2004", "eucjp", "euckr", "euctw",
-    "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8", "latin9", "latin10",
-    "iso88591", "iso885910", "iso885913", "iso885914", "iso885915", "iso885916", "iso88592", "iso88593", "iso88594",
-    "iso88595", "iso88596", "iso88597", "iso88598", "iso88599",
-    "koi8", "koi8r", "koi8u", "alt", "win", "tcvn", "tcvn5712", "vscii", "abc",
-    "win1250", "win1251", "win1252", "win1253", "win1254", "win1255", "win1256", "win1257", "win1258", "win866", "win874",
-    "windows1250", "windows1251", "windows1252", "windows1253", "windows1254", "windows1255", "windows1256",
-    "windows1257", "windows1258", "windows866",
-];
 
 /// What a text needs, found once and independent of any capability: what is needed, in the words of the policy.
 pub(crate) enum Need {
@@ -160,6 +145,20 @@ fn needs(sql: &str, reading: Reading) -> Vec<Need> {
 
 /// In bytes. A longer text is a bulk load.
 const MAX_TEXT: usize = 512 * 1024;
+/// Every name of an encoding in which each byte below 128 stands for itself, as PostgreSQL's `encnames.c` has them. `win932`,
+/// `win936`, `win949` and `win950` are not among them: they are SJIS, GBK, UHC and BIG5.
+#[rustfmt::skip]
+const PLAIN_ENCODINGS: [&str; 62] = [
+    "utf8", "unicode", "sqlascii",
+    "euccn", "eucjis2004", "eucjp", "euckr", "euctw",
+    "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8", "latin9", "latin10",
+    "iso88591", "iso885910", "iso885913", "iso885914", "iso885915", "iso885916", "iso88592", "iso88593", "iso88594",
+    "iso88595", "iso88596", "iso88597", "iso88598", "iso88599",
+    "koi8", "koi8r", "koi8u", "alt", "win", "tcvn", "tcvn5712", "vscii", "abc",
+    "win1250", "win1251", "win1252", "win1253", "win1254", "win1255", "win1256", "win1257", "win1258", "win866", "win874",
+    "windows1250", "windows1251", "windows1252", "windows1253", "windows1254", "windows1255", "windows1256",
+    "windows1257", "windows1258", "windows866",
+];
 
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,10 @@ use crate::{
     hash::Hash,
     locate::{self, Spot},
     scan::{Found, Lost, Scan},
-    segment::{MAGIC, MAX_FRAME},
+    segment::{self, MAX_FRAME},
 };
 
-/// The search for a single wrong byte is dear: a wreck of thousands of segments gets this many.
-const MAX_SEARCHES: u32 = 16;
-/// Bytes that are read at a time in the search for the next segment.
+/// Bytes that are looked at at a time in the search for the next segment.
 const STRIDE: usize = 64 << 10;
 
 /// The place in one stream file.
@@ -24,7 +22,6 @@ pub(super) struct Walk {
     next: Option<Found>,
     /// Where the next segment's content should begin; unknown behind damage.
     offset: Option<u64>,
-    searches: u32,
     /// Whether the end of the file was reported as damaged.
     ended: bool,
 }
@@ -53,7 +50,7 @@ impl Walk {
         found: &mut Verification,
     ) -> io::Result<Self> {
         let scan = Scan::open(&folder.join(id.to_string()))?;
-        let mut walk = Self { id, session, scan, next: None, offset: Some(0), searches: 0, ended: false };
+        let mut walk = Self { id, session, scan, next: None, offset: Some(0), ended: false };
         walk.advance(found);
         Ok(walk)
     }
@@ -110,7 +107,8 @@ impl Walk {
         match self.scan.data(next) {
             Ok(data) if Hash::of(&[&data]) == header.data => {}
             Ok(data) => {
-                let spot = locate::wrong_data(header, &data);
+                let locate = if found.may_search() { locate::wrong_data } else { locate::wrong_blocks };
+                let spot = locate(header, &data);
                 let byte = next.data_at + spot.start as u64;
                 self.report(found, Some(header.seq), byte, spot.length as u64, ProblemKind::Wrong);
             }
@@ -124,6 +122,9 @@ impl Walk {
 
     /// Finds the next segment whose header holds.
     fn advance(&mut self, found: &mut Verification) {
+        if found.is_full() {
+            return;
+        }
         let lost = match self.scan.next_segment() {
             Ok(Some(next)) if next.linked.holds => {
                 self.next = Some(next);
@@ -141,7 +142,9 @@ impl Walk {
                 return self.report(found, None, self.scan.position(), 0, ProblemKind::Unreadable);
             }
         };
-        if let Some((spot, next)) = self.mend(at) {
+        if found.may_search()
+            && let Some((spot, next)) = self.mend(at)
+        {
             self.report(found, Some(next.linked.header.seq), at + spot.start as u64, 1, ProblemKind::Wrong);
             self.scan.seek(next.end);
             self.next = Some(next);
@@ -165,11 +168,7 @@ impl Walk {
     }
 
     /// The header at `at`, if a single byte of it is wrong.
-    fn mend(&mut self, at: u64) -> Option<(Spot, Found)> {
-        self.searches += 1;
-        if self.searches > MAX_SEARCHES {
-            return None;
-        }
+    fn mend(&self, at: u64) -> Option<(Spot, Found)> {
         let bytes = self.read(at, MAX_FRAME)?;
         let (spot, linked) = locate::mend_header(&bytes)?;
         let data_at = at + linked.header.encode().0.len() as u64;
@@ -177,24 +176,24 @@ impl Walk {
         (end <= self.scan.length()).then_some((spot, Found { linked, at, data_at, end }))
     }
 
-    /// The first segment from `from` on whose header holds.
-    fn resume(&mut self, from: u64) -> Option<Found> {
+    /// The first segment from `from` on whose header holds. What only begins like one costs no read of its own: a file may be
+    /// full of it.
+    fn resume(&self, from: u64) -> Option<Found> {
         let mut from = from;
         loop {
-            let bytes = self.read(from, STRIDE)?;
-            let starts = bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
-            for (start, _) in starts {
-                self.scan.seek(from + start as u64);
-                if let Ok(Some(next)) = self.scan.next_segment()
-                    && next.linked.holds
-                {
-                    return Some(next);
-                }
+            let bytes = self.read(from, STRIDE + MAX_FRAME)?;
+            let last = bytes.len() < STRIDE + MAX_FRAME;
+            let looked_at = if last { bytes.len() } else { STRIDE };
+            let next = (0..looked_at).find_map(|start| {
+                let rest = bytes.get(start..)?;
+                let length = segment::frame_length(*rest.first_chunk()?).ok()?;
+                let next = self.scan.found(from + start as u64, rest.get(..length)?).ok()?;
+                next.linked.holds.then_some(next)
+            });
+            if next.is_some() || last {
+                return next;
             }
-            if bytes.len() < STRIDE {
-                return None;
-            }
-            from += (STRIDE - MAGIC.len() + 1) as u64;
+            from += STRIDE as u64;
         }
     }
 

@@ -1,6 +1,10 @@
 //! A store in a temporary folder, and something to record.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests may unwrap, and say what they skip")]
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
+mod made;
+#[path = "../../../tests/src/skip.rs"]
+mod skip;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,9 +14,11 @@ use std::{
 
 use bytes::Bytes;
 use sallyport_recorder::{
-    Caller, Checkpoint, End, Event, Header, Outcome, OutputStream, PolicyStamp, Recording, SessionId, Signer, Store,
-    Target, TerminalHeader, read::RecordingReader,
+    Checkpoint, End, Event, Outcome, OutputStream, Recording, Signer, Store, TerminalHeader, read::RecordingReader,
 };
+
+pub use made::header;
+pub use skip::skip;
 
 /// A store of its own, removed with the test.
 pub struct World {
@@ -47,25 +53,6 @@ impl World {
 
 pub fn signer() -> Arc<Signer> {
     Arc::new(Signer::new(ed25519_dalek::SigningKey::from_bytes(&[7; 32])))
-}
-
-pub fn header() -> Header {
-    let started = "2026-01-02T03:04:05.678Z".parse().unwrap();
-    Header {
-        id: SessionId::new(started),
-        protocol: "ssh".into(),
-        caller: Caller {
-            user: Some("alice@example.com".into()),
-            tags: vec![],
-            device: "alice-laptop".into(),
-            key: "kkEFqJzMbGlJ8iBCQjPzYGBw1sFC5HLmHvhXsQfGHDM=".into(),
-            address: "100.64.0.7".into(),
-        },
-        target: Target { name: "web1".into(), address: "10.0.3.7:22".into() },
-        policy: PolicyStamp { revision: "0123456789ab".into(), rules: vec!["ssh[0] 12:5".into()] },
-        gateway: "gateway".into(),
-        started,
-    }
 }
 
 /// Bytes that do not compress.
@@ -105,7 +92,7 @@ pub fn content(path: &Path) -> Vec<u8> {
 pub fn missing(program: &str) -> bool {
     let missing = Command::new(program).arg("--version").output().is_err();
     if missing {
-        eprintln!("skipped: {program} is not installed");
+        skip(program);
     }
     missing
 }

@@ -10,7 +10,7 @@ use avt::Terminal;
 use super::{Left, Live, Seen, Word};
 use crate::moment::{Change, Moment};
 use crate::output::Begun;
-use crate::player::{MOST_CELLS, MOST_PANELS};
+use crate::player::{MOST_PANELS, Standing, one_too_many};
 use crate::transcript::Transcript;
 use crate::{Failure, clock, export, harmless, json, player, reel};
 
@@ -102,7 +102,7 @@ impl Writer {
             Change::Printed { terminal, text } => {
                 if let Some(Written { screen, transcript, .. }) = self.written(terminal)? {
                     screen.feed_with(text.as_str(), &mut *transcript);
-                    scrolled(moment.at, terminal, &transcript.take(), out)?;
+                    of_terminal(&clock::exact(moment.at), terminal, &transcript.take(), out)?;
                 }
                 self.make_room(terminal, out)?;
             }
@@ -113,7 +113,7 @@ impl Writer {
                 }
                 if let Some(Written { screen, transcript, .. }) = self.terminals.get_mut(&terminal) {
                     screen.resize_with(columns, rows, &mut *transcript);
-                    scrolled(moment.at, terminal, &transcript.take(), out)?;
+                    of_terminal(&clock::exact(moment.at), terminal, &transcript.take(), out)?;
                 }
                 self.make_room(terminal, out)?;
             }
@@ -138,10 +138,7 @@ impl Writer {
 
     /// Writes out the screens that printed longest ago, but not `kept`, until the rest is small enough.
     fn make_room(&mut self, kept: u32, out: &mut impl Write) -> Result<(), Failure> {
-        let cells = |written: &Written| written.screen.size().0 * written.screen.size().1;
-        while self.terminals.values().map(cells).sum::<usize>() > MOST_CELLS {
-            let others = self.terminals.iter().filter(|(number, _)| **number != kept);
-            let Some(oldest) = others.min_by_key(|(_, written)| written.last).map(|(number, _)| *number) else { break };
+        while let Some(oldest) = one_too_many(self.terminals.iter().map(Written::standing), kept) {
             if let Some(written) = self.terminals.remove(&oldest) {
                 written.finish(oldest, out)?;
             }
@@ -159,18 +156,21 @@ impl Writer {
 }
 
 impl Written {
+    fn standing((number, written): (&u32, &Self)) -> Standing {
+        let (columns, rows) = written.screen.size();
+        Standing { number: *number, cells: columns * rows, last: written.last }
+    }
+
     /// What stands on the screen.
     fn finish(self, number: u32, out: &mut impl Write) -> Result<(), Failure> {
-        for line in self.transcript.finish(&self.screen).lines() {
-            writeln!(out, "{:>9}  terminal {number} │ {line}", "")?;
-        }
-        Ok(())
+        of_terminal("", number, &self.transcript.finish(&self.screen), out)
     }
 }
 
-fn scrolled(at: Duration, terminal: u32, text: &str, out: &mut impl Write) -> Result<(), Failure> {
+/// Lines of a terminal, with the time where one belongs to them.
+fn of_terminal(time: &str, number: u32, text: &str, out: &mut impl Write) -> Result<(), Failure> {
     for line in text.lines() {
-        writeln!(out, "{:>9}  terminal {terminal} │ {line}", clock::exact(at))?;
+        writeln!(out, "{time:>9}  terminal {number} │ {line}")?;
     }
     Ok(())
 }

@@ -23,13 +23,6 @@ pub(super) struct Keyframe {
     pub(super) snapshot: Snapshot,
 }
 
-/// Bytes of output between keyframes, at first.
-const FIRST_DISTANCE: usize = 512 * 1024;
-/// Keyframes kept.
-const MOST: usize = 32;
-/// Bytes that all keyframes together may hold.
-const BUDGET: usize = 24 * 1024 * 1024;
-
 impl Default for Keyframes {
     fn default() -> Self {
         Self { frames: Vec::new(), distance: FIRST_DISTANCE, since: 0 }
@@ -85,6 +78,13 @@ impl Keyframes {
         self.since = 0;
     }
 }
+
+/// Bytes of output between keyframes, at first.
+const FIRST_DISTANCE: usize = 512 * 1024;
+/// Keyframes kept.
+const MOST: usize = 32;
+/// Bytes that all keyframes together may hold.
+const BUDGET: usize = 24 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

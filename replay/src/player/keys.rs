@@ -51,15 +51,6 @@ pub enum Key {
     Quit,
 }
 
-/// The keys in one line.
-pub(super) const HELP: &str =
-    "space pause · . step · ←→ 5s · shift/PgUp/PgDn 60s · [ ] event · 0-9 tenth · +- speed · Tab view · q quit";
-
-/// The small jump.
-const NEAR: Duration = Duration::from_secs(5);
-/// The large jump.
-const FAR: Duration = Duration::from_secs(60);
-
 /// What a key asks for, if anything.
 #[must_use]
 pub fn action(key: KeyEvent) -> Option<Key> {
@@ -90,3 +81,11 @@ pub fn action(key: KeyEvent) -> Option<Key> {
     };
     Some(Key::Act(action))
 }
+
+/// The keys in one line.
+pub(super) const HELP: &str =
+    "space pause · . step · ←→ 5s · shift/PgUp/PgDn 60s · [ ] event · 0-9 tenth · +- speed · Tab view · q quit";
+/// The small jump.
+const NEAR: Duration = Duration::from_secs(5);
+/// The large jump.
+const FAR: Duration = Duration::from_secs(60);

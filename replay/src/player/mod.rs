@@ -21,7 +21,7 @@ pub use status::Status;
 pub(crate) use status::fill;
 pub use tty::{Ended, run};
 pub use wall::Shown;
-pub(crate) use wall::{MOST_CELLS, MOST_PANELS};
+pub(crate) use wall::{MOST_PANELS, Standing, one_too_many};
 
 use crate::Failure;
 use crate::moment::{Moment, Source};
@@ -75,11 +75,6 @@ pub struct Player<S: Source> {
     idle_limit: Option<Duration>,
     now: Duration,
 }
-
-/// The slowest and the fastest speed.
-const SPEEDS: (f64, f64) = (1.0 / 16.0, 1024.0);
-/// Bytes of output shown between two looks at the keyboard: some tens of milliseconds of work.
-const SLICE: usize = 1024 * 1024;
 
 impl Default for Options {
     fn default() -> Self {
@@ -379,6 +374,11 @@ impl<I: Iterator<Item = Result<Moment, Failure>>> Tape<I> {
         Ok(std::mem::replace(&mut self.next, following))
     }
 }
+
+/// The slowest and the fastest speed.
+const SPEEDS: (f64, f64) = (1.0 / 16.0, 1024.0);
+/// Bytes of output shown between two looks at the keyboard: some tens of milliseconds of work.
+const SLICE: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -12,16 +12,6 @@ use crate::moment::{Change, Moment};
 use crate::output::Begun;
 use crate::{Failure, clock, harmless};
 
-/// The widest and highest terminal that is shown as it was. A recording may claim any size up to 65,535 × 65,535, which
-/// would be gigabytes of cells; this is beyond what a wall of screens shows.
-const LARGEST: (u16, u16) = (1_000, 400);
-/// What a terminal without a size is shown as.
-const USUAL: (u16, u16) = (80, 24);
-/// Lines of the timeline that are kept.
-const TIMELINE_LINES: usize = 500;
-/// Characters of a timeline's line that are kept.
-const TIMELINE_LINE: usize = 400;
-
 /// The terminals and the timeline as they stand.
 #[derive(Default)]
 pub struct Stage {
@@ -121,3 +111,13 @@ pub fn size(columns: u16, rows: u16) -> (usize, usize) {
     let fit = |cells: u16, usual: u16, largest: u16| usize::from(if cells == 0 { usual } else { cells.min(largest) });
     (fit(columns, USUAL.0, LARGEST.0), fit(rows, USUAL.1, LARGEST.1))
 }
+
+/// The widest and highest terminal that is shown as it was. A recording may claim any size up to 65,535 × 65,535, which
+/// would be gigabytes of cells; this is beyond what a wall of screens shows.
+const LARGEST: (u16, u16) = (1_000, 400);
+/// What a terminal without a size is shown as.
+const USUAL: (u16, u16) = (80, 24);
+/// Lines of the timeline that are kept.
+const TIMELINE_LINES: usize = 500;
+/// Characters of a timeline's line that are kept.
+const TIMELINE_LINE: usize = 400;

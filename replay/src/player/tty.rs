@@ -34,11 +34,6 @@ impl Ended {
     }
 }
 
-/// The longest that a signal waits to be seen, and the clock in the status line stands.
-const LOOK: Duration = Duration::from_millis(100);
-/// The least time between two pictures.
-const PICTURE: Duration = Duration::from_millis(12);
-
 /// Plays on standard output, which must be a terminal, until the viewer leaves. `title` names the session.
 ///
 /// # Errors
@@ -78,3 +73,8 @@ pub fn run<S: Source>(source: S, options: Options, title: &str) -> Result<Ended,
         }
     }
 }
+
+/// The longest that a signal waits to be seen, and the clock in the status line stands.
+const LOOK: Duration = Duration::from_millis(100);
+/// The least time between two pictures.
+const PICTURE: Duration = Duration::from_millis(12);

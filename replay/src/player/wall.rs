@@ -154,10 +154,8 @@ impl Wall {
     /// Puts away what printed longest ago, but not `kept`, until the rest is small enough; says how much work it was.
     fn make_room(&mut self, kept: u32) -> usize {
         let mut work = 0;
-        while self.standing().map(|(_, panel)| panel.cells()).sum::<usize>() > MOST_CELLS {
-            let others = self.panels.iter_mut().filter(|(number, _)| **number != kept);
-            let standing = others.filter(|(_, panel)| matches!(panel.screen, Screen::Standing(_)));
-            let Some((_, panel)) = standing.min_by_key(|(_, panel)| panel.last) else { break };
+        while let Some(number) = one_too_many(self.standing().map(Panel::standing), kept) {
+            let Some(panel) = self.panels.get_mut(&number) else { break };
             work += panel.cells();
             if let Screen::Standing(terminal) = &panel.screen {
                 panel.screen = Screen::Away(terminal.dump().into());
@@ -182,7 +180,30 @@ impl Wall {
     }
 }
 
+/// A terminal that takes the memory of its cells.
+pub(crate) struct Standing {
+    pub(crate) number: u32,
+    pub(crate) cells: usize,
+    /// The turn in which it was opened, or printed last.
+    pub(crate) last: u64,
+}
+
+/// The terminal that has to go where those that stand are too large together: the one that printed longest ago, but not
+/// `kept`.
+pub(crate) fn one_too_many(standing: impl Iterator<Item = Standing>, kept: u32) -> Option<u32> {
+    let standing: Vec<Standing> = standing.collect();
+    if standing.iter().map(|one| one.cells).sum::<usize>() <= MOST_CELLS {
+        return None;
+    }
+    let others = standing.iter().filter(|one| one.number != kept);
+    others.min_by_key(|one| one.last).map(|one| one.number)
+}
+
 impl Panel {
+    fn standing((number, panel): (u32, &Self)) -> Standing {
+        Standing { number, cells: panel.cells(), last: panel.last }
+    }
+
     fn cells(&self) -> usize {
         self.size.0 * self.size.1
     }
@@ -241,7 +262,7 @@ impl Deref for Shown<'_> {
 }
 
 /// Cells of the terminals that stand: ten of the largest, about 130 MB.
-pub(crate) const MOST_CELLS: usize = 4_000_000;
+const MOST_CELLS: usize = 4_000_000;
 /// Bytes of all that was put away.
 const MOST_AWAY: usize = 8 * 1024 * 1024;
 /// Terminals of which anything is known.

@@ -15,6 +15,7 @@
 
 mod plane;
 mod postgres;
+mod relay;
 mod ssh;
 mod tunnel;
 
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Some("serve-tailnet") => plane::serve_tailnet(&words[2..]),
         Some("serve-tcp") => plane::serve_tcp(),
         Some("serve-postgres") => postgres::gateway::serve(&words[2..]),
-        Some("serve-relay") => postgres::relay::serve(&words[2..]),
+        Some("serve-relay") => relay::serve(&words[2..]),
         Some("serve-ssh") => ssh::gateway::serve(&words[2..]),
         Some("stream") => plane::stream(&words[2..]),
         _ => return measure(&words[1..]),

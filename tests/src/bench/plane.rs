@@ -99,18 +99,8 @@ fn wireguard_go(folder: &Path) -> Pair {
 
 fn sallyport(folder: &Path) -> Pair {
     let (gateway, caller) = cable();
-    let (here, there) = (PrivateKey::generate(), PrivateKey::generate());
-    let words = ["serve-tailnet".to_owned(), here.expose().to_string(), there.public().to_string()];
-    let programs = vec![server(&gateway, &folder.join("tailnet.log"), &words)];
     let device = folder.join("device.conf");
-    let text = format!(
-        "[Interface]\nPrivateKey = {}\nAddress = 100.64.0.9/32, fd00:77::9/128\nDNS = 100.64.0.1\nMTU = 1420\n\n[Peer]\n\
-         PublicKey = {}\nAllowedIPs = 100.64.0.0/16, fd00:77::/64\nEndpoint = 10.201.0.1:51820\n",
-        there.expose().as_str(),
-        here.public()
-    );
-    std::fs::write(&device, text).unwrap();
-    std::fs::set_permissions(&device, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let programs = vec![tailnet(&gateway, "10.201.0.1:51820", &device, &[])];
     let ours = own().with_file_name("sallyport");
     let inside = [
         "env".to_owned(),
@@ -122,6 +112,24 @@ fn sallyport(folder: &Path) -> Pair {
         "--".to_owned(),
     ];
     Pair { gateway, caller, _programs: programs, inside: inside.to_vec() }
+}
+
+/// Our data plane alone on this machine, and its one device's file; `to`, if given, is the address where each connection goes.
+pub(crate) fn tailnet(machine: &Namespace, endpoint: &str, device: &Path, to: &[String]) -> Process {
+    let (here, there) = (PrivateKey::generate(), PrivateKey::generate());
+    let text = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 100.64.0.9/32, fd00:77::9/128\nDNS = 100.64.0.1\nMTU = 1420\n\n[Peer]\n\
+         PublicKey = {}\nAllowedIPs = 100.64.0.0/16, fd00:77::/64\nEndpoint = {endpoint}\n",
+        there.expose().as_str(),
+        here.public()
+    );
+    std::fs::write(device, text).unwrap();
+    std::fs::set_permissions(device, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (_, port) = endpoint.rsplit_once(':').unwrap();
+    let mut words =
+        ["serve-tailnet", here.expose().as_str(), &there.public().to_string(), port].map(str::to_owned).to_vec();
+    words.extend_from_slice(to);
+    server(machine, &device.with_extension("log"), &words)
 }
 
 fn server(machine: &Namespace, log: &Path, words: &[String]) -> Process {
@@ -136,13 +144,13 @@ fn own() -> std::path::PathBuf {
     std::env::current_exe().unwrap()
 }
 
-/// The data plane alone: every connection is served by [`serve`].
+/// The data plane alone, on a UDP port: every connection is served by [`serve`], or copied to and from an address.
 pub(crate) fn serve_tailnet(words: &[String]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let config = Config {
             private_key: words[0].parse().unwrap(),
-            listen: "0.0.0.0:51820".parse().unwrap(),
+            listen: ([0, 0, 0, 0], words[2].parse().unwrap()).into(),
             gateway: ("100.64.0.1".parse().unwrap(), "fd00:77::1".parse().unwrap()),
             prefix: ("100.64.0.0/16".parse().unwrap(), "fd00:77::/64".parse().unwrap()),
             service: ("100.64.128.0/17".parse().unwrap(), "fd00:77:0:0:1::/80".parse().unwrap()),
@@ -160,8 +168,10 @@ pub(crate) fn serve_tailnet(words: &[String]) {
         let (_tailnet, mut arrivals) = Tailnet::start(config, vec![peer]).await.unwrap();
         println!("listening");
         while let Some(arrival) = arrivals.next().await {
-            if let Stream::Tcp(stream) = arrival.stream {
-                tokio::spawn(serve(stream));
+            let Stream::Tcp(stream) = arrival.stream else { continue };
+            match words.get(3) {
+                None => drop(tokio::spawn(serve(stream))),
+                Some(address) => drop(tokio::spawn(copy(stream, address.clone()))),
             }
         }
     });
@@ -176,6 +186,14 @@ pub(crate) fn serve_tcp() {
             tokio::spawn(serve(stream));
         }
     });
+}
+
+/// Copies between a stream and another one to this address, as a router would have passed its packets on.
+async fn copy(mut stream: tokio::net::TcpStream, address: String) -> std::io::Result<()> {
+    let mut there = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    there.set_nodelay(true)?;
+    tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut there, 256 * 1024, 256 * 1024).await.map(drop)
 }
 
 /// Sends or takes [`BYTES`], as the first byte wants.

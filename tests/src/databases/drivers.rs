@@ -38,7 +38,7 @@ fn jdbc_runs_batches_streams_large_objects_and_what_dbeaver_asks_at_its_start() 
     let stand = Stand::new();
     let classes = stand.world.folder().join("classes");
     let mut compile = Command::new("javac");
-    compile.arg("-cp").arg(jar).arg("-d").arg(&classes).arg(peer("jdbc/Client.java"));
+    compile.args(["-encoding", "UTF-8", "-cp"]).arg(jar).arg("-d").arg(&classes).arg(peer("jdbc/Client.java"));
     let _compiled = run(compile, b"").ok();
     let mut client = stand.client("java");
     client.arg("-cp").arg(format!("{}:{}", jar.display(), classes.display()));

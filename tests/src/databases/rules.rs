@@ -39,7 +39,7 @@ print("ok")
     let mut psycopg = stand.client(PYTHON);
     psycopg.env("PGUSER", "analyst").args(["-c", script]);
     assert_eq!(run(psycopg, b"").ok(), "ok\n");
-    stand.world.wait_for_outcome("completed");
+    stand.world.wait_for_every_end();
     let recordings = stand.world.operator().join("state/recordings");
     let mut print = std::process::Command::new("sh");
     print.args(["-c", "find \"$0\" -name '*.zst' | xargs zstd -dcq"]).arg(recordings);

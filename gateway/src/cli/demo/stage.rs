@@ -171,6 +171,13 @@ impl Stage {
         Ok(id.context("the list of sessions is empty")?.to_owned())
     }
 
+    /// Whether a command can be put into the tailnet here, which takes a namespace.
+    pub(super) async fn allows_namespaces(&self) -> anyhow::Result<bool> {
+        let mut shell = self.command("sallyport");
+        shell.args(["shell", "--", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(shell.status().await?.success())
+    }
+
     /// Whether this user's sshd can hand out terminals. Without root it cannot give one to the group `tty`, so they have
     /// to be that group's from the start, as the usual mount of /dev/pts makes them.
     pub(super) fn sshd_has_terminals(&self) -> bool {
@@ -227,10 +234,13 @@ fn children() -> Vec<Pid> {
 /// sshd wants to be called by its whole path.
 const SSHD: &str = "exec $(command -v sshd) -D -e -f sshd_config";
 
-/// The same without a trace in the machine's /run and /var/log: root's sshd would keep its folder and log of logins there.
-const SSHD_AS_ROOT: &str = "exec unshare --mount sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/sshd && \
+/// The same without a trace in the machine's /run and /var/log, where root's sshd keeps its folder and log of logins; in a
+/// container that allows no mounts it keeps them in the container's own.
+const SSHD_AS_ROOT: &str = "if unshare --mount true 2> /dev/null; then \
+                            exec unshare --mount sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/sshd && \
                             mount -t tmpfs tmpfs /var/log && touch /var/log/lastlog /var/log/wtmp && \
-                            exec $(command -v sshd) -D -e -f sshd_config'";
+                            exec $(command -v sshd) -D -e -f sshd_config'; \
+                            else mkdir -p /run/sshd && exec $(command -v sshd) -D -e -f sshd_config; fi";
 
 /// What a recording keeps of a terminal, and of a command without one.
 const OUTPUTS: [&str; 2] = ["terminal-0.cast.zst", "channel-0.stdout.zst"];

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{BadInput, Ended, Explain, Out, caller};
 use crate::config::Config;
 use crate::postgres;
-use crate::state::{Folder, Keys};
+use crate::state::{Folder, Keys, StateError};
 
 /// What the policy says.
 enum Answer {
@@ -119,11 +119,11 @@ fn database_answer(grant: PostgresGrant, statement: Option<&str>) -> Answer {
 fn made_role(grant: &PostgresGrant, caller: &Caller, config: &Config) -> anyhow::Result<Option<String>> {
     let groups = &grant.capability.member_of;
     let Some(user) = caller.user.as_deref().filter(|_| !groups.is_empty()) else { return Ok(None) };
-    if !config.state.folder.join("keys/database_ca.pem").exists() {
-        return Ok(None);
+    match Folder::find(&config.state.folder).and_then(|folder| Keys::read(&folder)) {
+        Ok(keys) => Ok(Some(postgres::made_role(&keys, user, groups))),
+        Err(StateError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    let keys = Keys::read(&Folder::open(&config.state.folder)?)?;
-    Ok(Some(postgres::made_role(&keys, user, groups)))
 }
 
 /// Whom the caller may become there, as the rules write it.

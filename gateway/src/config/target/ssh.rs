@@ -58,6 +58,15 @@ impl SshTarget {
 }
 
 impl Login {
+    /// Its kind, for the recording and for people.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Key(_) => "key",
+            Self::Password(_) => "password",
+        }
+    }
+
     /// The secret that it takes.
     pub(crate) fn secret(&self) -> Option<&SecretRef> {
         match self {
@@ -69,11 +78,8 @@ impl Login {
 
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Certificate => f.write_str("certificate"),
-            Self::Key(secret) => write!(f, "key {secret}"),
-            Self::Password(secret) => write!(f, "password {secret}"),
-        }
+        f.write_str(self.kind())?;
+        self.secret().map_or(Ok(()), |secret| write!(f, " {secret}"))
     }
 }
 

@@ -16,7 +16,7 @@ impl Observer {
         match frame.tag {
             backend::NOTICE => {
                 self.release(None, out);
-                out.push(Event::Notice(error(frame.head)));
+                out.push(self.heard(error(frame.head)));
             }
             NOTIFICATION => {
                 self.release(None, out);
@@ -189,7 +189,7 @@ impl Observer {
             }
             Some(Expect::Sync) | None => {
                 self.release(None, out);
-                return out.push(Event::Notice(error));
+                return out.push(self.heard(error));
             }
             Some(_) => {}
         }
@@ -202,7 +202,7 @@ impl Observer {
             Some(Expect::Bind(bound, sent)) => self.not_bound(at, sent, *bound, error, out),
             _ => {
                 self.release(None, out);
-                out.push(Event::Notice(error));
+                out.push(self.heard(error));
             }
         }
         self.skip_to_sync();

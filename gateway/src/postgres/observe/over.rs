@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sallyport_policies::ParameterRule;
-use sallyport_policies::sql::large_object;
+use sallyport_policies::sql::{is_masked, large_object};
 use sallyport_recorder::{DatabaseError, Event, FunctionCall, RunBy, Sql, Statement, Transaction};
 
 use super::expect::{Execute, Expect, Outcome, Portal};
@@ -166,11 +166,22 @@ impl Observer {
         }
     }
 
-    /// Whether values are hidden that the words of its error may tell: `invalid input syntax for type integer: "…"`.
+    /// Whether something is hidden that the words of its error may tell: `invalid input syntax for type integer: "…"`, or
+    /// `unterminated quoted string at or near "'…"` of a password.
     fn conceals(&self, statement: &Statement) -> bool {
         let bound = !statement.parameters.is_empty() || statement.more_parameters > 0;
         let unknown = statement.by != RunBy::Query && statement.sql.text.is_empty();
-        self.rule == ParameterRule::Hide && (bound || unknown)
+        is_masked(&statement.sql.text) || self.rule == ParameterRule::Hide && (bound || unknown)
+    }
+
+    /// Words of the server's about nothing that is recorded with them: what runs may have put hidden values into them. Those
+    /// about a simple query tell no more than its text.
+    pub(super) fn heard(&self, mut said: DatabaseError) -> Event {
+        let open = matches!(self.pending.front(), None | Some(Expect::Query(_)));
+        if self.rule == ParameterRule::Hide && !open {
+            said.message = CONCEALED.to_owned();
+        }
+        Event::Notice(said)
     }
 
     /// Gives out what was kept back; the last of it is what the state of the transaction follows from.
@@ -202,7 +213,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// In the place of an error's words that may tell a hidden value.
-const CONCEALED: &str = "(not recorded: it may tell a value that was bound)";
+/// In the place of words that may tell a hidden value.
+const CONCEALED: &str = "(not recorded: it may tell what is hidden)";
 /// Statements that are kept back, at most.
 const HELD_MAX: usize = 32;

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Table<T> {
     entries: HashMap<String, (T, usize)>,
+    /// What has the empty name: most clients make nothing else.
+    unnamed: Option<(T, usize)>,
     bytes: usize,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), bytes: 0 }
+        Self { entries: HashMap::new(), unnamed: None, bytes: 0 }
     }
 }
 
@@ -28,32 +30,41 @@ impl<T> Table<T> {
             return Err((name, value));
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.entries.insert(name, (value, bytes));
+        match name.is_empty() {
+            true => self.unnamed = Some((value, bytes)),
+            false => _ = self.entries.insert(name, (value, bytes)),
+        }
         Ok(())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.entries.get(name).map(|(value, _)| value)
+        let entry = if name.is_empty() { self.unnamed.as_ref() } else { self.entries.get(name) };
+        entry.map(|(value, _)| value)
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut T> {
-        self.entries.get_mut(name).map(|(value, _)| value)
+        let entry = if name.is_empty() { self.unnamed.as_mut() } else { self.entries.get_mut(name) };
+        entry.map(|(value, _)| value)
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<T> {
-        let (value, bytes) = self.entries.remove(name)?;
+        let entry = if name.is_empty() { self.unnamed.take() } else { self.entries.remove(name) };
+        let (value, bytes) = entry?;
         self.bytes = self.bytes.saturating_sub(bytes);
         Some(value)
     }
 
     /// Takes everything out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (String, T)> + use<T> {
-        std::mem::take(self).entries.into_iter().map(|(name, (value, _))| (name, value))
+        let Self { entries, unnamed, .. } = std::mem::take(self);
+        let unnamed = unnamed.map(|entry| (String::new(), entry));
+        unnamed.into_iter().chain(entries).map(|(name, (value, _))| (name, value))
     }
 
     pub(super) fn clear(&mut self) {
+        (self.unnamed, self.bytes) = (None, 0);
         if !self.entries.is_empty() {
-            *self = Self::default();
+            self.entries = HashMap::new();
         }
     }
 }
@@ -80,7 +91,12 @@ mod tests {
         assert_eq!(table.insert("é".into(), 7, 1), Err(("é".to_owned(), 7)));
         assert_eq!(table.insert("new".into(), 7, 64 << 10), Ok(()));
         assert_eq!(table.get("new"), Some(&7));
+        let before = table.bytes;
+        assert_eq!((table.insert(String::new(), 8, 10), table.insert(String::new(), 9, 20)), (Ok(()), Ok(())));
+        assert_eq!((table.get(""), table.bytes), (Some(&9), before + 20 + ENTRY));
+        assert_eq!((table.remove(""), table.remove(""), table.bytes), (Some(9), None, before));
+        assert_eq!(table.insert(String::new(), 10, 0), Ok(()));
         table.clear();
-        assert_eq!((table.bytes, table.entries.len()), (0, 0));
+        assert_eq!((table.bytes, table.entries.len(), table.get("")), (0, 0, None));
     }
 }

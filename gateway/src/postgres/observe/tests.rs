@@ -415,10 +415,28 @@ fn errors_do_not_tell_hidden_values() {
         ("of a portal that is not known", ParameterRule::Hide, &execute("c"), Vec::new(), false),
         ("of a statement without values", ParameterRule::Hide, &unbound, bare(b"12"), true),
         ("of a simple query", ParameterRule::Hide, &query("SELECT 's3cret'::int"), Vec::new(), true),
+        ("of a password", ParameterRule::Record, &query("ALTER ROLE a PASSWORD 's3cret"), Vec::new(), false),
         ("where values are recorded", ParameterRule::Record, &at_bind, bare(b"1"), true),
     ] {
         let error = told(rule, script, &[before, failed.clone(), ready(b'I')].concat());
         assert_eq!((error.sqlstate.as_str(), error.message.contains("s3cret")), ("22P02", tells), "{name}");
+    }
+}
+
+#[test]
+fn notices_do_not_tell_hidden_values() {
+    let notice = message(b'N', b"SNOTICE\0C00000\0Mthe card is s3cret\0\0");
+    let bound = [parse("", "SELECT f($1)"), bind("", "", &["s3cret"]), execute(""), sync()].concat();
+    for (name, rule, script, before, tells) in [
+        ("of a function", ParameterRule::Hide, &bound, bare(b"12"), false),
+        ("at the end of the transaction", ParameterRule::Hide, &bound, [bare(b"12"), done("SELECT 1")].concat(), false),
+        ("of a simple query", ParameterRule::Hide, &query("SELECT f('s3cret')"), Vec::new(), true),
+        ("where values are recorded", ParameterRule::Record, &bound, bare(b"12"), true),
+    ] {
+        let mut session = Session::with(rule);
+        session.client(script).server(&[before, notice.clone()].concat());
+        let notice = session.events.iter().find(|event| matches!(event, Event::Notice(_)));
+        assert_eq!(format!("{notice:?}").contains("s3cret"), tells, "{name}: {notice:?}");
     }
 }
 

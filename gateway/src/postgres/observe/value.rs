@@ -27,9 +27,11 @@ pub(super) fn parameter(raw: &Raw, oid: u32, rule: ParameterRule) -> Parameter {
     let text = decoded.unwrap_or_else(|| {
         if raw.binary { format!("\\x{}", HEXLOWER.encode(bytes)) } else { String::from_utf8_lossy(bytes).into_owned() }
     });
-    let shown = cut(&text, 2 * VALUE_MAX + 2);
-    let all = whole && shown.len() == text.len();
-    Parameter { kind, value: Some(shown.to_owned()), bytes: (!all).then_some(raw.length) }
+    let shown = cut(&text, 2 * VALUE_MAX + 2).len();
+    let all = whole && shown == text.len();
+    let mut value = text;
+    value.truncate(shown);
+    Parameter { kind, value: Some(value), bytes: (!all).then_some(raw.length) }
 }
 
 /// The text of a binary value of a type that is known. Of one that was cut only those types are shown whose front means

@@ -1,16 +1,16 @@
 //! How the gateway proves itself to a server: whatever the server asks for, as far as that gives nothing away.
 //!
-//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677, with the channel binding of RFC 5929) are `postgres-protocol`'s,
-//! its bound on iterations included.
+//! [`scram`](super::scram) has SCRAM's own steps.
 
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use postgres_protocol::authentication::sasl::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::super::wire::{frontend, message, string};
-use crate::credentials::PostgresCredential;
+use super::scram::{Binding, Opening, Proving};
+use crate::credentials::{PostgresCredential, Salted};
 use crate::target::TlsMode;
 
 /// A login that is under way.
@@ -19,6 +19,7 @@ pub(super) struct Login<'a> {
     credential: &'a PostgresCredential,
     certificate: Option<&'a CertificateDer<'static>>,
     tls: TlsMode,
+    salted: &'a Salted,
     state: State,
 }
 
@@ -26,7 +27,9 @@ enum State {
     /// Nothing was asked for yet.
     Begun,
     /// The server has our first message of SCRAM.
-    Scram(Box<ScramSha256>),
+    Scram(Opening),
+    /// The server has our proof.
+    Proving(Proving),
     /// The server has proved that it knows the password, or was told it.
     Proved,
     /// The server has let us in.
@@ -34,14 +37,14 @@ enum State {
 }
 
 impl<'a> Login<'a> {
-    /// As `role`, to the server that has shown `certificate`.
+    /// As a role, by its credential, to the server that has shown `certificate`.
     pub(super) fn new(
-        role: &'a str,
-        credential: &'a PostgresCredential,
+        (role, credential): (&'a str, &'a PostgresCredential),
         certificate: Option<&'a CertificateDer<'static>>,
         tls: TlsMode,
+        salted: &'a Salted,
     ) -> Self {
-        Self { role, credential, certificate, tls, state: State::Begun }
+        Self { role, credential, certificate, tls, salted, state: State::Begun }
     }
 
     /// Whether the server has let us in.
@@ -72,13 +75,13 @@ impl<'a> Login<'a> {
                 self.become_(State::Proved, Some(answer))
             }
             (SASL, State::Begun) => self.begin_scram(rest),
-            (SASL_CONTINUE, State::Scram(mut scram)) => {
-                scram.update(rest).map_err(|error| error.to_string())?;
-                let answer = message(frontend::PASSWORD, scram.message());
-                self.become_(State::Scram(scram), Some(answer))
+            (SASL_CONTINUE, State::Scram(opening)) => {
+                let (answer, proving) = opening.answer(rest, self.password()?, self.salted)?;
+                self.become_(State::Proving(proving), Some(message(frontend::PASSWORD, answer.as_bytes())))
             }
-            (SASL_FINAL, State::Scram(mut scram)) => {
-                scram.finish(rest).map_err(|error| format!("it does not know the password itself: {error}"))?;
+            (SASL_FINAL, State::Proving(proving)) => {
+                let believed = proving.believe(rest, self.salted);
+                believed.map_err(|why| format!("it does not know the password itself: {why}"))?;
                 self.become_(State::Proved, None)
             }
             (OK | SASL_CONTINUE | SASL_FINAL, _) => Err("it cut the authentication short".to_owned()),
@@ -101,19 +104,20 @@ impl<'a> Login<'a> {
         let binding = self.certificate.and_then(end_point);
         let plus = offered.contains(&SCRAM_SHA_256_PLUS.as_bytes());
         let (mechanism, binding) = match binding {
-            Some(hash) if plus => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash)),
-            // The server is told that we could have: one in the middle that took the offer away is found out.
-            Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-            None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+            Some(hash) if plus => (SCRAM_SHA_256_PLUS, Binding::EndPoint(hash)),
+            Some(_) => (SCRAM_SHA_256, Binding::Unrequested),
+            None => (SCRAM_SHA_256, Binding::Unsupported),
         };
         if !offered.contains(&mechanism.as_bytes()) {
             return Err("it offers no kind of SCRAM that the gateway has".to_owned());
         }
-        let scram = ScramSha256::new(self.password()?.as_bytes(), binding);
-        let first = scram.message();
+        // Asked for first: without one there is nothing to begin.
+        self.password()?;
+        let opening = Opening::new(binding);
+        let first = opening.message();
         let length = u32::try_from(first.len()).map_err(|_| "a message of SCRAM is too long")?;
-        let payload = [mechanism.as_bytes(), &[0], &length.to_be_bytes(), first].concat();
-        self.become_(State::Scram(Box::new(scram)), Some(message(frontend::PASSWORD, &payload)))
+        let payload = [mechanism.as_bytes(), &[0], &length.to_be_bytes(), first.as_bytes()].concat();
+        self.become_(State::Scram(opening), Some(message(frontend::PASSWORD, &payload)))
     }
 
     fn password(&self) -> Result<&'a str, String> {
@@ -159,7 +163,8 @@ mod tests {
     /// What the gateway says to a server that wants so many iterations.
     fn asked(iterations: u32) -> Result<Option<Vec<u8>>, String> {
         let credential = PostgresCredential::Password(Secret::random());
-        let mut login = Login::new("analyst", &credential, None, TlsMode::Disable);
+        let salted = Salted::default();
+        let mut login = Login::new(("analyst", &credential), None, TlsMode::Disable, &salted);
         let first = login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap().unwrap();
         let nonce = String::from_utf8_lossy(&first).rsplit_once("r=").unwrap().1.to_owned();
         login.answer(&[&b"\0\0\0\x0b"[..], format!("r={nonce}x,s=c2FsdA==,i={iterations}").as_bytes()].concat())
@@ -175,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_server_that_cuts_the_proof_short_is_not_believed() {
-        let credential = PostgresCredential::Password(Secret::random());
+        let (credential, salted) = (PostgresCredential::Password(Secret::random()), Salted::default());
         for early in [&b"\0\0\0\0"[..], b"\0\0\0\x0cv=abc", b"\0\0\0\x03", b"\0\0\0\x05salt", b"\0\0"] {
-            let mut login = Login::new("analyst", &credential, None, TlsMode::Disable);
+            let mut login = Login::new(("analyst", &credential), None, TlsMode::Disable, &salted);
             login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap();
             assert!(login.answer(early).is_err() && !login.is_in(), "{}", early.escape_ascii());
         }

@@ -19,7 +19,7 @@ use super::super::leg::TargetLeg;
 use super::super::reach;
 use super::super::wire::{CancelKey, ProtocolVersion, Startup};
 use crate::credentials::PostgresVault;
-use crate::failure::{Failure, Stage};
+use crate::failure::{Failure, Stage, harmless};
 use crate::target::Target;
 
 /// A connection as the admin; leaving the scope closes it.
@@ -85,7 +85,7 @@ impl Admin {
 /// What the server said, or what is wrong with the connection. No statement's text is in it, and so no verifier.
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
-        Some(said) => format!("{}: {}", said.severity(), said.message()),
+        Some(said) => harmless(&format!("{}: {}", said.severity(), said.message())),
         None => error.to_string(),
     }
 }

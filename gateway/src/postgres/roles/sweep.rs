@@ -73,7 +73,7 @@ impl Roles {
         };
         let sweeping = async {
             let _place = self.place(&target.name).await.map_err(|failure| failure.to_string())?;
-            let mut admin = self.undoer(&target).await.map_err(|failure| failure.to_string())?;
+            let mut admin = self.cleaner(&target).await.map_err(|failure| failure.to_string())?;
             let (mut failed, mut settled) = (None, true);
             for one in idle {
                 let key = Key { target: one.target.clone(), role: one.role.clone() };

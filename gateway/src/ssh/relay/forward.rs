@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::Shared;
 use super::granted::Grant;
-use super::passage::spend;
 use crate::failure::Failure;
 use crate::ssh::observe;
+use crate::ssh::window::Window;
 
 /// One forwarded connection.
 pub(super) struct Forwarding<'a> {
@@ -96,17 +96,17 @@ impl<'a> Forwarding<'a> {
         A: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
         B: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     {
-        let mut credit = 0;
+        let mut window = Window::open(back, self.shared.session.budget()).await;
         while let Some(message) = from.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
                     let size = self.count(way, data.len());
                     // An end that takes nothing any more says so itself, with its own close.
                     let _ = to.data_bytes(data).await;
-                    give_back(&mut credit, size, back).await;
+                    window.taken(size).await;
                 }
                 // No forward has a second stream (RFC 4254, section 7.2).
-                ChannelMsg::ExtendedData { data, .. } => give_back(&mut credit, data.len(), back).await,
+                ChannelMsg::ExtendedData { data, .. } => window.taken(data.len()).await,
                 ChannelMsg::Eof => drop(to.eof().await),
                 ChannelMsg::Close => break,
                 message => self.refuse(&message, back).await?,
@@ -121,15 +121,15 @@ impl<'a> Forwarding<'a> {
         back: &ChannelWriteHalf<server::Msg>,
         mut to: WriteHalf<Stream>,
     ) -> Result<(), Failure> {
-        let mut credit = 0;
+        let mut window = Window::open(back, self.shared.session.budget()).await;
         while let Some(message) = from.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
                     let size = self.count(Way::ToTarget, data.len());
                     let _ = to.write_all(&data).await;
-                    give_back(&mut credit, size, back).await;
+                    window.taken(size).await;
                 }
-                ChannelMsg::ExtendedData { data, .. } => give_back(&mut credit, data.len(), back).await,
+                ChannelMsg::ExtendedData { data, .. } => window.taken(data.len()).await,
                 ChannelMsg::Eof => drop(to.shutdown().await),
                 ChannelMsg::Close => break,
                 message => self.refuse(&message, back).await?,
@@ -172,15 +172,6 @@ impl<'a> Forwarding<'a> {
         counter.fetch_add(size as u64, Ordering::Relaxed);
         self.shared.session.touch();
         size
-    }
-}
-
-async fn give_back<A>(credit: &mut usize, size: usize, back: &ChannelWriteHalf<A>)
-where
-    A: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
-    if let Some(size) = spend(credit, size) {
-        let _ = back.consumed(size).await;
     }
 }
 

@@ -24,7 +24,8 @@ use crate::failure::Failure;
 use crate::ssh::answers::Answers;
 use crate::ssh::files::Broken;
 use crate::ssh::observe;
-use crate::ssh::record::Reel;
+use crate::ssh::record::Track;
+use crate::ssh::window::Window;
 
 pub(super) type ToClient = ChannelWriteHalf<server::Msg>;
 pub(super) type ToTarget = ChannelWriteHalf<client::Msg>;
@@ -39,7 +40,7 @@ pub(super) struct Passage<'a> {
     pub(super) granted: Mutex<Option<Granted>>,
     pub(super) program: OnceCell<Program>,
     /// The record of what comes without a terminal, from the first program or byte on.
-    reel: OnceCell<Arc<Reel>>,
+    track: OnceCell<Arc<Track>>,
     pub(super) answers: Answers,
     deaf: CancellationToken,
     pub(super) to_client: ToClient,
@@ -71,7 +72,7 @@ impl<'a> Passage<'a> {
             terminal: OnceCell::new(),
             granted: Mutex::new(None),
             program: OnceCell::new(),
-            reel: OnceCell::new(),
+            track: OnceCell::new(),
             answers: Answers::default(),
             deaf: CancellationToken::new(),
             to_client,
@@ -122,7 +123,7 @@ impl<'a> Passage<'a> {
                     let sentence = notices.borrow_and_update().clone();
                     // A program's errors are read by other programs, a terminal by a person.
                     if self.terminal.initialized() {
-                        self.say_in_passing(&sentence).await;
+                        self.interrupt(&sentence).await;
                     }
                 }
             }
@@ -151,9 +152,10 @@ impl<'a> Passage<'a> {
     }
 
     /// Ends the program at the target. sshd hangs up terminals when their channel closes, and nothing else: what runs
-    /// without one would go on unseen until it next reads or writes.
+    /// without one would go on unseen until it next reads or writes. A terminal that was asked for tells nothing: it may
+    /// have been refused, or asked for too late.
     async fn hang_up(&self) {
-        if self.program.initialized() && !self.terminal.initialized() {
+        if self.program.initialized() {
             for signal in [Sig::HUP, Sig::TERM] {
                 let _ = timeout(LAST_WORDS, self.to_target.signal(signal)).await;
             }
@@ -162,7 +164,7 @@ impl<'a> Passage<'a> {
 
     /// From the client to the target.
     async fn upward(&self, from_client: &mut ChannelReadHalf) -> Result<(), Failure> {
-        let mut credit = 0;
+        let mut window = Window::open(&self.to_client, self.shared.session.budget()).await;
         let mut variables = 0;
         while let Some(message) = from_client.wait().await {
             let size = match &message {
@@ -172,9 +174,7 @@ impl<'a> Passage<'a> {
             if self.pass_up(message, &mut variables).await? == Flow::Closed {
                 break;
             }
-            if let Some(size) = spend(&mut credit, size) {
-                let _ = self.to_client.consumed(size).await;
-            }
+            window.taken(size).await;
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<'a> Passage<'a> {
 
     /// From the target to the client.
     async fn downward(&self, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
-        let mut credit = 0;
+        let mut window = Window::open(&self.to_target, self.shared.session.budget()).await;
         loop {
             let message = tokio::select! {
                 message = from_target.wait() => message,
@@ -251,12 +251,12 @@ impl<'a> Passage<'a> {
             }
             // A client that is gone is no reason to stop.
             let _ = match message {
-                ChannelMsg::Data { data } => match self.output(data, None, &mut credit).await? {
+                ChannelMsg::Data { data } => match self.output(data, None, &mut window).await? {
                     Flow::On => Ok(()),
                     Flow::Closed => return Ok(()),
                 },
                 ChannelMsg::ExtendedData { data, ext } => {
-                    self.output(data, Some(ext), &mut credit).await.map(|_| Ok(()))?
+                    self.output(data, Some(ext), &mut window).await.map(|_| Ok(()))?
                 }
                 ChannelMsg::Success => self.answers.answered(&self.to_client, true).await,
                 ChannelMsg::Failure => self.answers.answered(&self.to_client, false).await,
@@ -286,7 +286,12 @@ impl<'a> Passage<'a> {
 
     /// Has a piece of output observed, and sends it on; waits where a part of it has to. `ext` is its stream, where that is
     /// not the first one.
-    async fn output(&self, mut data: Bytes, ext: Option<u32>, credit: &mut usize) -> Result<Flow, Failure> {
+    async fn output(
+        &self,
+        mut data: Bytes,
+        ext: Option<u32>,
+        window: &mut Window<'_, client::Msg>,
+    ) -> Result<Flow, Failure> {
         let size = data.len();
         self.received.fetch_add(size as u64, Ordering::Relaxed);
         if size > 0 {
@@ -309,28 +314,35 @@ impl<'a> Passage<'a> {
             }
             self.beside().await;
         }
-        if let Some(size) = spend(credit, size) {
-            let _ = self.to_target.consumed(size).await;
+        if self.terminal.initialized() {
+            window.keep_to_a_terminal();
         }
+        window.taken(size).await;
         Ok(Flow::On)
     }
 
     /// Records what the target sent, before anybody sees it; gives what goes on.
     async fn observed(&self, data: &mut Bytes, ext: Option<u32>) -> Result<Onward, Failure> {
         let session = &self.shared.session;
-        match (self.program.get(), ext) {
-            (Some(program), None) => program.stdout(session, data).await,
-            (Some(program), Some(_)) => program.stderr(session, data).await,
+        let Some(program) = self.program.get() else {
             // No sshd speaks before a program runs. What a target says then is its channel's output all the same.
-            (None, None) => Program::new(self.reel().await?).stdout(session, data).await,
-            (None, Some(_)) => Program::new(self.reel().await?).stderr(session, data).await,
+            let track = self.track().await?;
+            match ext {
+                None => track.stdout(session, data).await?,
+                Some(_) => track.stderr(session, data).await?,
+            }
+            return Ok(Onward::of(std::mem::take(data)));
+        };
+        match ext {
+            None => program.stdout(session, data).await,
+            Some(_) => program.stderr(session, data).await,
         }
     }
 
     /// The record of what this channel carries without a terminal.
-    pub(super) async fn reel(&self) -> Result<Arc<Reel>, Failure> {
-        let made = || async { Reel::command(&self.shared.session, self.number).await.map(Arc::new) };
-        self.reel.get_or_try_init(made).await.map(Arc::clone)
+    pub(super) async fn track(&self) -> Result<Arc<Track>, Failure> {
+        let made = || async { Track::command(&self.shared.session, self.number).await.map(Arc::new) };
+        self.track.get_or_try_init(made).await.map(Arc::clone)
     }
 
     /// Sends data to a client for as long as it takes any: one that closed its end opens no window again.
@@ -343,21 +355,23 @@ impl<'a> Passage<'a> {
 
     /// Tells the person at the client something, beside the output of the program.
     pub(super) async fn tell(&self, sentence: &str) {
-        let line = Bytes::from(format!("sallyport: {sentence}\r\n"));
-        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+        self.write(format!("sallyport: {sentence}\r\n")).await;
     }
 
-    /// Tells the person at a terminal something in the middle of what stands there.
-    async fn say_in_passing(&self, sentence: &str) {
-        let line = Bytes::from(format!("\r\nsallyport: {sentence}\r\n"));
-        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+    /// The same on a line of its own, in the middle of whatever stands there.
+    async fn interrupt(&self, sentence: &str) {
+        self.write(format!("\r\nsallyport: {sentence}\r\n")).await;
     }
 
     /// The last words on this channel.
     async fn say(&self, sentence: &str) {
-        let line = Bytes::from(format!("\r\nsallyport: {sentence}\r\n"));
-        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, line)).await;
+        self.interrupt(sentence).await;
         let _ = self.to_client.eof().await;
+    }
+
+    /// A client that does not take it in time misses it.
+    async fn write(&self, line: String) {
+        let _ = timeout(LAST_WORDS, self.to_client.extended_data_bytes(STDERR, Bytes::from(line))).await;
     }
 
     /// A leg that takes nothing any more is over; why, its own end tells.
@@ -369,13 +383,5 @@ impl<'a> Passage<'a> {
     }
 }
 
-/// Counts consumed bytes, and says when it is time to open the window again.
-pub(super) fn spend(credit: &mut usize, size: usize) -> Option<u32> {
-    *credit += size;
-    (*credit >= CREDIT).then(|| u32::try_from(std::mem::take(credit)).unwrap_or(u32::MAX))
-}
-
-/// The window is opened again in steps of this many bytes: small beside the window, large beside a packet.
-const CREDIT: usize = 128 * 1024;
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254, section 5.2).
 const STDERR: u32 = 1;

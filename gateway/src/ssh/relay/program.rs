@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::ssh::files::{Broken, Passed, Transfer};
-use crate::ssh::record::Reel;
+use crate::ssh::record::Track;
 
 /// What runs on one channel.
 pub(super) struct Program {
-    reel: Arc<Reel>,
+    track: Arc<Track>,
     files: Option<Files>,
 }
 
@@ -42,21 +42,21 @@ pub(super) struct Onward {
 }
 
 impl Program {
-    /// A program whose output goes to `reel`.
-    pub(super) fn new(reel: Arc<Reel>) -> Self {
-        Self { reel, files: None }
+    /// A program whose output goes to `track`.
+    pub(super) fn new(track: Arc<Track>) -> Self {
+        Self { track, files: None }
     }
 
     /// A program whose streams are a file transfer: of its input and output the files are written down. Its errors are no
-    /// part of that protocol, and go to `reel` like any other program's.
-    pub(super) fn files(transfer: Transfer, reel: Arc<Reel>) -> Self {
+    /// part of that protocol, and go to `track` like any other program's.
+    pub(super) fn files(transfer: Transfer, track: Arc<Track>) -> Self {
         let files = Files {
             transfer: Mutex::new(transfer),
             began: Instant::now(),
             downward: Notify::new(),
             upward: Notify::new(),
         };
-        Self { reel, files: Some(files) }
+        Self { track, files: Some(files) }
     }
 
     /// A piece of what the client sends to the program's input; gives what goes on to the target. What is left of it has to
@@ -74,7 +74,7 @@ impl Program {
     /// has to wait until [`Program::downward`], which asks for what is to be sent beside it, too, with an empty piece.
     pub(super) async fn stdout(&self, session: &Session, piece: &mut Bytes) -> Result<Onward, Failure> {
         let Some(files) = &self.files else {
-            self.reel.stdout(session, piece).await?;
+            self.track.stdout(session, piece).await?;
             return Ok(Onward::of(std::mem::take(piece)));
         };
         let passed = files.transfer.lock().target_sent(files.began.elapsed(), piece);
@@ -86,7 +86,7 @@ impl Program {
 
     /// A piece of its errors, recorded before anybody sees it.
     pub(super) async fn stderr(&self, session: &Session, piece: &mut Bytes) -> Result<Onward, Failure> {
-        self.reel.stderr(session, piece).await?;
+        self.track.stderr(session, piece).await?;
         Ok(Onward::of(std::mem::take(piece)))
     }
 
@@ -123,7 +123,7 @@ impl Program {
 
     /// The terminal that it runs in has a new size.
     pub(super) async fn resize(&self, session: &Session, width: u16, height: u16) -> Result<(), Failure> {
-        self.reel.resize(session, width, height).await
+        self.track.resize(session, width, height).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::ssh::authorize::{self, ChannelPermit, Kind, Request};
 use crate::ssh::files::{ScpCommand, Transfer};
 use crate::ssh::observe;
-use crate::ssh::record::Reel;
+use crate::ssh::record::Track;
 
 impl Passage<'_> {
     /// Judges a request and passes it on, or refuses it.
@@ -78,30 +78,16 @@ impl Passage<'_> {
     /// Records an allowed request, prepares for what it brings, and sends it to the target.
     async fn pass_on(&self, _permit: ChannelPermit, message: ChannelMsg, want_reply: bool) -> Result<Flow, Failure> {
         let session = &self.shared.session;
-        if let ChannelMsg::RequestPty { term, col_width, row_height, .. } = &message {
-            let account = self.shared.permits.now().map(|permit| permit.account().to_owned()).unwrap_or_default();
-            let header = TerminalHeader {
-                width: observe::cells(*col_width),
-                height: observe::cells(*row_height),
-                term: observe::name(term),
-                command: None,
-                requested: account.clone(),
-                account,
-            };
-            // Numbered here, so that the event and the file agree whoever starts a program first.
-            if !self.terminal.initialized() {
-                let number = self.shared.terminals.fetch_add(1, Ordering::Relaxed);
-                let _ = self.terminal.set((number, header));
-            }
-        }
         let terminal = match &message {
-            ChannelMsg::RequestPty { .. } => self.terminal.get().map_or(0, |(number, _)| *number),
+            ChannelMsg::RequestPty { term, col_width, row_height, .. } => {
+                self.terminal_of(term, observe::cells(*col_width), observe::cells(*row_height))
+            }
             _ => 0,
         };
         if let Some(event) = observe::asked(self.number, terminal, &message) {
             session.record(event).await?;
         }
-        self.thread(&message).await?;
+        self.prepare(&message).await?;
         match &message {
             ChannelMsg::AgentForward { .. } => self.shared.asked.forward_agent(),
             ChannelMsg::RequestX11 { single_connection, .. } => self.shared.asked.forward_display(*single_connection),
@@ -113,52 +99,62 @@ impl Passage<'_> {
         self.sent_on(send(&self.to_target, message, want_reply).await)
     }
 
-    /// Puts in the reel for the program that `message` starts, or winds it for a new window size.
-    async fn thread(&self, message: &ChannelMsg) -> Result<(), Failure> {
-        let session = &self.shared.session;
-        let command = match message {
-            ChannelMsg::RequestShell { .. } => None,
+    /// The number of the channel's terminal, which is the one that was asked for first. Given here, so that the event and the
+    /// file agree, whichever channel starts its program first.
+    fn terminal_of(&self, term: &str, width: u16, height: u16) -> u32 {
+        if let Some((number, _)) = self.terminal.get() {
+            return *number;
+        }
+        let account = self.shared.permits.now().map(|permit| permit.account().to_owned()).unwrap_or_default();
+        let header = TerminalHeader {
+            width,
+            height,
+            term: observe::name(term),
+            command: None,
+            requested: account.clone(),
+            account,
+        };
+        let number = self.shared.terminals.fetch_add(1, Ordering::Relaxed);
+        let _ = self.terminal.set((number, header));
+        number
+    }
+
+    /// Makes ready for the program that `message` starts, or for the new size of its window.
+    async fn prepare(&self, message: &ChannelMsg) -> Result<(), Failure> {
+        let program = match message {
+            ChannelMsg::RequestShell { .. } => Program::new(self.screen(None).await?),
             ChannelMsg::Exec { command, .. } => match self.scp(message) {
-                Some(scp) => {
-                    let program = Program::files(Transfer::scp(self.number, scp), self.reel().await?);
-                    let _ = self.program.set(program);
-                    return Ok(());
-                }
-                None => Some(command.as_slice()),
+                Some(scp) => Program::files(Transfer::scp(self.number, scp), self.track().await?),
+                None => Program::new(self.screen(Some(command)).await?),
             },
-            ChannelMsg::RequestSubsystem { name, .. } if name == authorize::SFTP => {
-                session.record(Event::SftpOpened { channel: self.number }).await?;
-                let granted = self.granted.lock().clone();
-                let Some(Granted::Sftp(rule)) = granted else {
-                    return Err(Failure::Ours("a file transfer that nobody granted".into()));
-                };
-                let program = Program::files(Transfer::sftp(self.number, rule), self.reel().await?);
-                let _ = self.program.set(program);
-                return Ok(());
-            }
-            ChannelMsg::RequestSubsystem { .. } => {
-                let _ = self.program.set(Program::new(self.reel().await?));
-                return Ok(());
-            }
+            ChannelMsg::RequestSubsystem { name, .. } if name == authorize::SFTP => self.sftp().await?,
+            ChannelMsg::RequestSubsystem { .. } => Program::new(self.track().await?),
             ChannelMsg::WindowChange { col_width, row_height, .. } => {
-                return match self.program.get() {
-                    Some(program) => {
-                        program.resize(session, observe::cells(*col_width), observe::cells(*row_height)).await
-                    }
-                    None => Ok(()),
-                };
+                let Some(program) = self.program.get() else { return Ok(()) };
+                let (width, height) = (observe::cells(*col_width), observe::cells(*row_height));
+                return program.resize(&self.shared.session, width, height).await;
             }
             _ => return Ok(()),
         };
-        let reel = match (self.terminal.get(), command) {
-            (Some((number, header)), command) => {
-                let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
-                Arc::new(Reel::terminal(session, *number, header).await?)
-            }
-            (None, _) => self.reel().await?,
-        };
-        let _ = self.program.set(Program::new(reel));
+        let _ = self.program.set(program);
         Ok(())
+    }
+
+    /// The record of what a shell or `command` shows: its terminal's, where one was asked for.
+    async fn screen(&self, command: Option<&[u8]>) -> Result<Arc<Track>, Failure> {
+        let Some((number, header)) = self.terminal.get() else { return self.track().await };
+        let header = TerminalHeader { command: command.map(observe::text), ..header.clone() };
+        Ok(Arc::new(Track::terminal(&self.shared.session, *number, header).await?))
+    }
+
+    /// The program of a channel that was granted file transfer.
+    async fn sftp(&self) -> Result<Program, Failure> {
+        self.shared.session.record(Event::SftpOpened { channel: self.number }).await?;
+        let granted = self.granted.lock().clone();
+        let Some(Granted::Sftp(rule)) = granted else {
+            return Err(Failure::Ours("a file transfer that nobody granted".into()));
+        };
+        Ok(Program::files(Transfer::sftp(self.number, rule), self.track().await?))
     }
 }
 

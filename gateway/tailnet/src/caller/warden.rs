@@ -23,12 +23,6 @@ use super::tunnel::Tunnel;
 use super::{CallerError, DeviceFile};
 use crate::netns::wire;
 
-/// The hidden subcommand under which the executable becomes a tunnel: `main` calls [`tunnel_main`] for it.
-pub const SUBCOMMAND: &str = "__tunnel";
-
-/// The word after [`SUBCOMMAND`] in the process that stays.
-const STAY: &str = "stay";
-
 /// What a user says first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
@@ -280,3 +274,7 @@ fn process_of(socket: &Socket) -> Option<OwnedFd> {
 const LAST_BYTES: Duration = Duration::from_secs(5);
 /// How long the tunnel stays without users: between the commands of a script, say.
 const IDLE: Duration = Duration::from_secs(5);
+/// The hidden subcommand under which the executable becomes a tunnel: `main` calls [`tunnel_main`] for it.
+pub const SUBCOMMAND: &str = "__tunnel";
+/// The word after [`SUBCOMMAND`] in the process that stays.
+const STAY: &str = "stay";

@@ -30,23 +30,6 @@ pub use advice::Attempt;
 pub use control::{Control, Error, Namespaces};
 pub use helper::helper_main;
 
-/// The hidden subcommand under which the executable becomes the helper: the program's `main` calls [`helper_main`] for
-/// it before it starts any thread.
-pub const SUBCOMMAND: &str = "__netns";
-
-/// How many ports a gateway may listen on: each costs two descriptors, and one message carries at most 253.
-pub const MAX_PORTS: usize = 64;
-
-/// The name of the device inside the namespace.
-pub const DEVICE_NAME: &str = "tailnet0";
-
-/// With [`DeviceKind::Packet`], the destination that each frame written to the device must carry: the kernel takes a
-/// frame to any other for somebody else's.
-pub const DEVICE_MAC: [u8; 6] = [0x02, 0x53, 0x41, 0x4c, 0x4c, 0x59];
-
-/// The length of `struct virtio_net_hdr` that comes before each packet read from or written to a device.
-pub const VNET_HEADER: usize = 10;
-
 /// What the namespace is for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Setup {
@@ -155,3 +138,16 @@ impl PrivateNamespace {
         control::open(setup)
     }
 }
+
+/// The hidden subcommand under which the executable becomes the helper: the program's `main` calls [`helper_main`] for
+/// it before it starts any thread.
+pub const SUBCOMMAND: &str = "__netns";
+/// How many ports a gateway may listen on: each costs two descriptors, and one message carries at most 253.
+pub const MAX_PORTS: usize = 64;
+/// The name of the device inside the namespace.
+pub const DEVICE_NAME: &str = "tailnet0";
+/// With [`DeviceKind::Packet`], the destination that each frame written to the device must carry: the kernel takes a
+/// frame to any other for somebody else's.
+pub const DEVICE_MAC: [u8; 6] = [0x02, 0x53, 0x41, 0x4c, 0x4c, 0x59];
+/// The length of `struct virtio_net_hdr` that comes before each packet read from or written to a device.
+pub const VNET_HEADER: usize = 10;

@@ -18,6 +18,8 @@ use sallyport_tailnet::{caller, netns};
 
 mod gateway;
 mod rules;
+#[path = "../../../../tests/src/skip.rs"]
+mod skip;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

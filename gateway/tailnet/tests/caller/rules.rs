@@ -11,16 +11,23 @@ use sallyport_tailnet::PrivateKey;
 use tempfile::TempDir;
 
 use super::gateway::{Gateway, device_file, write_private};
+use super::skip::skip;
 
 /// Runs every rule whose name contains `filter`; true when one failed.
 pub(crate) fn run_all(filter: &str) -> bool {
+    let as_whoever: &[&str] = if Uid::effective().is_root() { &[] } else { &["--map-root-user"] };
+    let namespace = Command::new("unshare").args(as_whoever).args(["--net", "true"]).output().unwrap();
+    if !namespace.status.success() {
+        skip("callers in namespaces of their own (denied here, as in a container or a chroot)");
+        return false;
+    }
     let mut failed = false;
     for (name, rule) in RULES.into_iter().filter(|(name, _)| name.contains(filter)) {
         let folder = tempfile::tempdir().unwrap();
         let gateway = match Gateway::start(&folder.path().join("device.conf")) {
             Ok(gateway) => gateway,
             Err(error) => {
-                println!("skipped: {name}: {error}");
+                skip(&format!("{name}: {error}"));
                 continue;
             }
         };

@@ -16,6 +16,8 @@ use sallyport_tailnet::netns::{self, DeviceKind};
 
 mod pump;
 mod rules;
+#[path = "../../../../tests/src/skip.rs"]
+mod skip;
 
 fn main() -> ExitCode {
     let argument = std::env::args().nth(1).unwrap_or_default();

@@ -11,13 +11,14 @@ use sallyport_tailnet::netns::{
 
 use super::KINDS;
 use super::pump::Pump;
+use super::skip::skip;
 
 /// Runs every rule whose name contains `filter`, for every kind of device; true when one failed.
 pub(crate) fn run_all(filter: &str) -> bool {
     let mut failed = false;
     for kind in KINDS {
         if let Err(error) = PrivateNamespace::open(&gateway(kind)) {
-            println!("skipped: all rules with {kind}: {error}");
+            skip(&format!("all rules with {kind}: {error}"));
             continue;
         }
         for (name, rule) in RULES.into_iter().filter(|(name, _)| name.contains(filter)) {

@@ -23,6 +23,9 @@ use sallyport_tailnet::{
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+#[path = "../../../../tests/src/skip.rs"]
+mod skip;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
 /// Makes the namespaces and runs the cases in the gateway's.
 fn outside() -> ExitCode {
     if !nix::unistd::Uid::effective().is_root() || !["wireguard-go", "wg", "ip"].into_iter().all(is_there) {
-        println!("skipped: wireguard-go as a peer (it wants root, wireguard-go, wg and ip)");
+        skip::skip("wireguard-go as a peer (it wants root, wireguard-go, wg and ip)");
         return ExitCode::SUCCESS;
     }
     let (gateway, client) = (format!("sp-g-{}", std::process::id()), format!("sp-c-{}", std::process::id()));

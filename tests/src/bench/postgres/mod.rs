@@ -8,7 +8,6 @@ pub(crate) mod bulk;
 pub(crate) mod connections;
 pub(crate) mod gateway;
 mod loopback;
-pub(crate) mod relay;
 pub(crate) mod transactions;
 
 use crate::{Figure, median};

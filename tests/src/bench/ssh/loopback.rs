@@ -1,4 +1,4 @@
-//! One sshd and one gateway on the loopback of a namespace, and the two ways to a shell there.
+//! One sshd and one gateway on the loopback of a namespace, and the ways to a shell there.
 
 use e2e::{Namespace, Process, Sshd, run, wait_until};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use tempfile::TempDir;
 #[derive(Clone, Copy)]
 pub(super) enum Way {
     Direct,
+    /// Through a relay that only copies.
+    Relayed,
     Through,
 }
 
@@ -17,6 +19,7 @@ pub(super) enum Way {
 pub(super) struct Loopback {
     // Dropped in this order: the gateway before the machine that it runs on, the folder last.
     gateway: Process,
+    _relay: Process,
     _sshd: Sshd,
     machine: Namespace,
     cipher: Option<&'static str>,
@@ -46,7 +49,7 @@ impl Loopback {
         // An account of the namespace's own: the start-up files of the machine's are not what is measured.
         std::fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let machine = Namespace::new();
-        machine.add_accounts(&at.join("home"), &[("ubuntu", 20001)]);
+        machine.add_accounts(&at.join("home"), &[("ubuntu", 20001), ("crowd", 20002)]);
         let ciphers = cipher.map_or_else(String::new, |cipher| format!("Ciphers {cipher}\n"));
         let settings = format!("{ciphers}KexAlgorithms {EXCHANGE}\nPrintLastLog no\nLogLevel INFO");
         let sshd = Sshd::start(&machine, &at.join("sshd"), ([127, 0, 0, 1], 22).into(), &settings);
@@ -60,6 +63,9 @@ impl Loopback {
         command.arg("serve-ssh").arg(at).arg(PORT);
         let gateway = machine.within(|| Process::spawn(command, &at.join("gateway.log")));
         wait_until("the gateway listens", || gateway.printed().contains("listening"));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["serve-relay", RELAY, "22"]);
+        let relay = machine.within(|| Process::spawn(command, &at.join("relay.log")));
         let read = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
         sshd.trust(&read("user_ca"));
         let known = format!("web1 {}\n@cert-authority web1 {}\n", sshd.host_key(), read("host_ca"));
@@ -68,7 +74,7 @@ impl Loopback {
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at.join("key"));
         let _made = run(keygen, b"").ok();
         std::fs::copy(at.join("key.pub"), at.join("sshd/authorized_keys")).unwrap();
-        Self { gateway, _sshd: sshd, machine, cipher, folder }
+        Self { gateway, _relay: relay, _sshd: sshd, machine, cipher, folder }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -81,14 +87,20 @@ impl Loopback {
 
     /// `ssh web1` on this way; to be run inside.
     pub(super) fn ssh(&self, way: Way) -> Command {
+        self.ssh_as("ubuntu", way)
+    }
+
+    /// The same as this account.
+    pub(super) fn ssh_as(&self, account: &str, way: Way) -> Command {
         let at = self.folder().display();
         let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-q", "-o", "BatchMode=yes", "-o", "HostKeyAlias=web1", "-l", "ubuntu"]);
+        command.args(["-F", "none", "-q", "-o", "BatchMode=yes", "-o", "HostKeyAlias=web1", "-l", account]);
         command.arg("-o").arg(format!("UserKnownHostsFile={at}/known_hosts"));
         command.arg("-o").arg(format!("KexAlgorithms={EXCHANGE}"));
         command.args(self.cipher.into_iter().flat_map(|cipher| ["-c", cipher]));
         match way {
             Way::Direct => command.arg("-i").arg(self.folder().join("key")).args(["-p", "22"]),
+            Way::Relayed => command.arg("-i").arg(self.folder().join("key")).args(["-p", RELAY]),
             Way::Through => command.args(["-o", "IdentityFile=none", "-p", PORT]),
         };
         command.arg("127.0.0.1").env_remove("SSH_AUTH_SOCK").stdin(Stdio::null());
@@ -139,10 +151,11 @@ fn is_sealed(manifest: &Path) -> bool {
 
 /// The one key exchange of every connection: the best that OpenSSH 9.2 and the gateway both know.
 const EXCHANGE: &str = "curve25519-sha256";
-/// Where the gateway listens.
+/// Where the gateway listens, and the relay.
 const PORT: &str = "2222";
+const RELAY: &str = "2223";
 const POLICY: &str = r#"{
   "tagOwners": { "tag:prod": ["alice@example.com"] },
   "grants": [{ "src": ["alice@example.com"], "dst": ["tag:prod"], "ip": ["tcp:22"]RULE }],
-  "ssh": [{ "action": "accept", "src": ["alice@example.com"], "dst": ["tag:prod"], "users": ["ubuntu"] }],
+  "ssh": [{ "action": "accept", "src": ["alice@example.com"], "dst": ["tag:prod"], "users": ["ubuntu", "crowd"] }],
 }"#;

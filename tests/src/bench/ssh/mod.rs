@@ -9,5 +9,5 @@ pub(crate) mod sessions;
 use loopback::{Loopback, Way};
 
 /// The cipher of the figures that compare no ciphers.
-const AES: &str = "aes256-gcm@openssh.com";
-const CHACHA: &str = "chacha20-poly1305@openssh.com";
+pub(crate) const AES: &str = "aes256-gcm@openssh.com";
+pub(crate) const CHACHA: &str = "chacha20-poly1305@openssh.com";

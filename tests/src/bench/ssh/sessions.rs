@@ -93,7 +93,8 @@ pub(crate) fn crowd() -> Vec<Figure> {
 
 fn idle(loopback: &Loopback, log: &std::path::Path) -> Child {
     let log = std::fs::File::options().append(true).create(true).open(log).unwrap();
-    let mut command = loopback.ssh(Way::Through);
+    // As an account of its own: a crowd leaves its user no pipes of full size (pipe(7), pipe-user-pages-soft).
+    let mut command = loopback.ssh_as("crowd", Way::Through);
     command.arg("echo up; exec sleep 3600").stdout(log).stderr(Stdio::null());
     loopback.within(|| command.spawn().unwrap())
 }
