@@ -346,6 +346,8 @@ async fn a_denied_caller_reads_one_sentence() {
     let stand = Stand::new().await;
     for (program, arguments) in [
         ("ssh", ["mallory@web1", "id"]),
+        // One that may ask a person for a password asks for none.
+        ("ssh", ["-oBatchMode=no", "mallory@web1"]),
         ("scp", ["/etc/hostname", "mallory@web1:/tmp/x"]),
         ("sftp", ["-b/dev/null", "mallory@web1"]),
     ] {

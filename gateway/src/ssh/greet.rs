@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use russh::server::{self, Auth, Msg};
-use russh::{Disconnect, MethodSet, SshId};
+use russh::{Disconnect, MethodKind, MethodSet, SshId};
 use sallyport_recorder::Event;
 use sallyport_tailnet::Stream;
 use tokio::io::AsyncReadExt;
@@ -226,9 +226,11 @@ impl Client {
     }
 }
 
-/// A refusal after which no method is worth a try: the policy would say the same.
+/// A refusal after which no method is worth a try: the policy would say the same. An empty list of what else there is would
+/// have OpenSSH's client try all that it knows, and ask a person for a password.
 pub(super) fn no_methods() -> Auth {
-    Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false }
+    let methods = MethodSet::from([MethodKind::None].as_slice());
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
 }
 
 fn config(proof: HostProof, client: &str) -> server::Config {
@@ -243,6 +245,7 @@ fn config(proof: HostProof, client: &str) -> server::Config {
         preferred: algorithms::for_client(),
         lead: algorithms::lead(client),
         window_size: super::window::OPENING,
+        maximum_packet_size: super::window::PACKET,
         event_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),
         keepalive_max: super::relay::KEEPALIVES,

@@ -209,6 +209,7 @@ fn config(identity: &HostIdentity) -> client::Config {
         client_id: SshId::Standard(concat!("SSH-2.0-Sallyport_", env!("CARGO_PKG_VERSION")).into()),
         preferred: algorithms::for_target(identity),
         window_size: super::window::OPENING,
+        maximum_packet_size: super::window::PACKET,
         channel_buffer_size: super::relay::QUEUE,
         keepalive_interval: Some(super::relay::KEEPALIVE),
         keepalive_max: super::relay::KEEPALIVES,

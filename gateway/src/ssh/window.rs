@@ -5,6 +5,9 @@
 //! after a few round trips. It halves where that takes longer than [`SLOW`], and a channel that nobody reads stays as it was.
 //! A window that was given cannot be taken back; one becomes smaller by not being opened again in full. All windows of a
 //! device come out of one budget, which leaves every channel enough to go on.
+//!
+//! Some peers (Apache MINA SSHD, sshj) send nothing, however little there is, while their window is smaller than a packet. So
+//! one that has room for a packet has it again as soon as what was sent is taken.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,7 +91,7 @@ impl Width {
     fn taken(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> Option<u32> {
         self.credit += bytes;
         self.taken += bytes;
-        if self.credit < (self.size / STEPS).min(STEP) {
+        if self.credit < self.step() {
             return None;
         }
         let (before, turned) = (self.size, self.taken >= self.round);
@@ -102,6 +105,15 @@ impl Width {
             self.round = self.size.max(before);
         }
         given(self.size - left)
+    }
+
+    /// How many bytes are taken before the peer is told: few beside the window, and not so many that less than a packet is left.
+    fn step(&self) -> usize {
+        let step = (self.size / STEPS).min(STEP);
+        match self.size.checked_sub(bytes_of(PACKET)) {
+            Some(spare) => step.min(spare + 1),
+            None => step,
+        }
     }
 
     /// A whole window was taken: is it the right size?
@@ -126,8 +138,10 @@ fn bytes_of(window: u32) -> usize {
 
 /// What a channel is opened with on the wire, in bytes, and what every channel has whatever the budget says.
 pub(super) const OPENING: u32 = 4 * 1024;
-/// What it is given at once: a packet of the usual size (RFC 4253, section 6.1).
-const FIRST: usize = 32 * 1024;
+/// The largest packet that a peer may send, in bytes of data (RFC 4253, section 6.1).
+pub(super) const PACKET: u32 = 32 * 1024;
+/// What it is given at once: room for a packet, and for half of one that the peer is not told of yet.
+const FIRST: usize = 48 * 1024;
 /// The most, in bytes; OpenSSH's own size, and 16 MB was slower.
 const WIDEST: usize = 2 * 1024 * 1024;
 /// The most of a terminal: five megabytes of text a second where a round trip takes 50 ms.
@@ -166,7 +180,7 @@ mod tests {
             self.clock += self.round_trip;
             let (mut left, clock) = (std::mem::take(&mut self.may_send), self.clock);
             while left > 0 {
-                let packet = left.min(FIRST);
+                let packet = left.min(bytes_of(PACKET));
                 left -= packet;
                 self.may_send += bytes_of(self.width.taken(packet, || clock).unwrap_or_default());
             }
@@ -181,6 +195,28 @@ mod tests {
             let mut peer = Peer::new(&Arc::default(), Duration::from_millis(round_trip));
             (0..rounds).for_each(|_| peer.send());
             assert_eq!(peer.width.size, WIDEST, "{round_trip} ms");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_sends_nothing_into_less_than_a_packets_room_goes_on() {
+        let packet = bytes_of(PACKET);
+        let mut peers = vec![Peer::new(&Arc::default(), Duration::ZERO), Peer::new(&Arc::default(), SLOW * 2)];
+        // One whose budget left it hardly more than a packet, and goes on doing so.
+        let narrow = Arc::default();
+        let mut others = vec![Peer::new(&narrow, Duration::ZERO)];
+        while others.last().unwrap().width.size > packet + packet / STEPS {
+            others.push(Peer::new(&narrow, Duration::ZERO));
+        }
+        peers.extend(others.pop());
+        for (number, peer) in peers.iter_mut().enumerate() {
+            for piece in (1..40).chain([packet - 1, packet, 1, 8_191, packet, packet]).cycle().take(5_000) {
+                assert!(peer.may_send >= packet, "peer {number} waits for good before a piece of {piece} bytes");
+                peer.clock += peer.round_trip;
+                let clock = peer.clock;
+                peer.may_send -= piece;
+                peer.may_send += bytes_of(peer.width.taken(piece, || clock).unwrap_or_default());
+            }
         }
     }
 
@@ -213,7 +249,7 @@ mod tests {
             peers.iter_mut().for_each(Peer::send);
         }
         let held: usize = peers.iter().map(|peer| peer.width.size).sum();
-        assert!(held <= (32 << 20) + peers.len() * bytes_of(OPENING), "{held}");
+        assert!(held <= (21 << 20) + peers.len() * bytes_of(OPENING), "{held}");
         // Bulk that comes when the others are gone has all that it needs.
         peers.truncate(1);
         (0..64).for_each(|_| peers.iter_mut().for_each(Peer::send));

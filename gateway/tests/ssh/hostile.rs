@@ -174,3 +174,37 @@ async fn whatever_a_target_says_is_recorded() {
         }
     }
 }
+
+/// Fills all that lies between it and a client that reads nothing, then sends pieces of one byte on both streams in turns.
+async fn crumble(channel: Channel<Msg>, handle: server::Handle, sent: mpsc::Sender<Option<bool>>) {
+    let (mut read, write) = channel.split();
+    while !matches!(read.wait().await, Some(ChannelMsg::Exec { .. }) | None) {}
+    write.reply(true).await.unwrap();
+    write.data_bytes(vec![b'o'; WHOLE]).await.unwrap();
+    for _ in 0..CRUMBS {
+        write.data_bytes(&b"o"[..]).await.unwrap();
+        write.extended_data_bytes(1, &b"e"[..]).await.unwrap();
+        write.extended_data_bytes(1, &b""[..]).await.unwrap();
+    }
+    // The answer to this shows that the gateway has got all that came before it.
+    sent.send(open(&handle, Kind::TargetSession).await).await.unwrap();
+    write.exit_status(0).await.unwrap();
+    write.close().await.unwrap();
+}
+
+/// More than OpenSSH's client takes on a channel while nobody reads what it writes, in bytes.
+const WHOLE: usize = 2_500_000;
+/// Pieces on each stream.
+const CRUMBS: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_in_tiny_pieces_is_held_whole_until_somebody_reads_it() {
+    let (sent, mut all_sent) = mpsc::channel(1);
+    let stand = stand(move |channel, handle| crumble(channel, handle, sent.clone())).await;
+    let mut client = stand.client("ssh", &["web1", "true"]);
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(all_sent.recv().await, Some(Some(false)), "nobody asked for a channel");
+    let output = client.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!((output.stdout.len(), output.stderr.len()), (WHOLE + CRUMBS, CRUMBS));
+}

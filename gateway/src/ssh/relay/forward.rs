@@ -40,11 +40,11 @@ impl<'a> Forwarding<'a> {
 
     /// Carries between the client's end of a channel and the target's.
     pub(super) async fn carry(&self, near: Channel<server::Msg>, far: Channel<client::Msg>) -> Result<(), Failure> {
-        let (mut from_client, to_client) = near.split();
-        let (mut from_target, to_target) = far.split();
+        let (from_client, to_client) = near.split();
+        let (from_target, to_target) = far.split();
         let result = tokio::select! {
-            result = self.pump(Way::ToTarget, &mut from_client, &to_client, &to_target) => result,
-            result = self.pump(Way::ToClient, &mut from_target, &to_target, &to_client) => result,
+            result = self.pump(Way::ToTarget, from_client, &to_client, &to_target) => result,
+            result = self.pump(Way::ToClient, from_target, &to_target, &to_client) => result,
             why = self.grant.taken_away() => self.take_away(why).await,
             _ = self.shared.farewell.said() => Ok(()),
         };
@@ -55,10 +55,10 @@ impl<'a> Forwarding<'a> {
 
     /// Carries between the client's end of a channel and a connection inside this gateway.
     pub(super) async fn carry_inside(&self, near: Channel<server::Msg>, far: Stream) -> Result<(), Failure> {
-        let (mut from_client, to_client) = near.split();
+        let (from_client, to_client) = near.split();
         let (from_inside, to_inside) = tokio::io::split(far);
         let result = tokio::select! {
-            result = self.inwards(&mut from_client, &to_client, to_inside) => result,
+            result = self.inwards(from_client, &to_client, to_inside) => result,
             () = self.outwards(from_inside, &to_client) => Ok(()),
             why = self.grant.taken_away() => self.take_away(why).await,
             _ = self.shared.farewell.said() => Ok(()),
@@ -84,11 +84,12 @@ impl<'a> Forwarding<'a> {
         }
     }
 
-    /// Carries what `from` gives to `to`, and opens the window of `from` again through `back`, until `from` is closed.
+    /// Carries what `from` gives to `to`, and opens the window of `from` again through `back`, until `from` is closed. What
+    /// waits there leaves memory together with its window.
     async fn pump<A, B>(
         &self,
         way: Way,
-        from: &mut ChannelReadHalf,
+        mut from: ChannelReadHalf,
         back: &ChannelWriteHalf<A>,
         to: &ChannelWriteHalf<B>,
     ) -> Result<(), Failure>
@@ -117,7 +118,7 @@ impl<'a> Forwarding<'a> {
 
     async fn inwards(
         &self,
-        from: &mut ChannelReadHalf,
+        mut from: ChannelReadHalf,
         back: &ChannelWriteHalf<server::Msg>,
         mut to: WriteHalf<Stream>,
     ) -> Result<(), Failure> {

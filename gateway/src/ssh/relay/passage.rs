@@ -64,8 +64,8 @@ impl<'a> Passage<'a> {
         near: Channel<server::Msg>,
         far: Channel<client::Msg>,
     ) -> (Result<(), Failure>, u64, u64) {
-        let (mut from_client, to_client) = near.split();
-        let (mut from_target, to_target) = far.split();
+        let (from_client, to_client) = near.split();
+        let (from_target, to_target) = far.split();
         let passage = Self {
             shared,
             number,
@@ -80,14 +80,14 @@ impl<'a> Passage<'a> {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         };
-        let mut result = passage.run(&mut from_client, &mut from_target).await;
+        let mut result = passage.run(from_client, from_target).await;
         if let Some(program) = passage.program.get() {
             result = result.and(program.finish(&shared.session).await);
         }
         (result, passage.sent.into_inner(), passage.received.into_inner())
     }
 
-    async fn run(&self, from_client: &mut ChannelReadHalf, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
+    async fn run(&self, from_client: ChannelReadHalf, from_target: ChannelReadHalf) -> Result<(), Failure> {
         let both = async {
             let upward = self.upward(from_client);
             let downward = self.downward(from_target);
@@ -163,7 +163,7 @@ impl<'a> Passage<'a> {
     }
 
     /// From the client to the target.
-    async fn upward(&self, from_client: &mut ChannelReadHalf) -> Result<(), Failure> {
+    async fn upward(&self, mut from_client: ChannelReadHalf) -> Result<(), Failure> {
         let mut window = Window::open(&self.to_client, self.shared.session.budget()).await;
         let mut variables = 0;
         while let Some(message) = from_client.wait().await {
@@ -238,7 +238,7 @@ impl<'a> Passage<'a> {
     }
 
     /// From the target to the client.
-    async fn downward(&self, from_target: &mut ChannelReadHalf) -> Result<(), Failure> {
+    async fn downward(&self, mut from_target: ChannelReadHalf) -> Result<(), Failure> {
         let mut window = Window::open(&self.to_target, self.shared.session.budget()).await;
         loop {
             let message = tokio::select! {
