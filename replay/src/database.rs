@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use sallyport_recorder::{DatabaseSession, Event, Statement};
 use serde::Serialize;
 
-use crate::show::bytes;
+use crate::show::{bytes, counted};
 
 /// What a recording says about its database session.
 #[derive(Debug, Default, Serialize)]
@@ -61,8 +61,8 @@ impl Display for Database {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let DatabaseSession { role, database, application_name, .. } = &self.session;
         let client = if application_name.is_empty() { String::new() } else { format!(" by {application_name}") };
-        write!(f, "{database} as {role}{client} · {} statements, {} failed", self.statements, self.failed)?;
-        write!(f, ", {} refused · {} rows, {}", self.refused, self.rows, bytes(self.row_bytes))?;
+        write!(f, "{database} as {role}{client} · {}, {} failed", counted(self.statements, "statement"), self.failed)?;
+        write!(f, ", {} refused · {}, {}", self.refused, counted(self.rows, "row"), bytes(self.row_bytes))?;
         if self.copied_in + self.copied_out > 0 {
             write!(f, " · {} copied in, {} out", bytes(self.copied_in), bytes(self.copied_out))?;
         }

@@ -214,6 +214,12 @@ impl Display for Channel {
     }
 }
 
+/// A number of things for a person: `1 row`, `2 rows`.
+#[must_use]
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    if count == N::from(1) { format!("{count} {what}") } else { format!("{count} {what}s") }
+}
+
 /// A size for a person: `312 B`, `4.2 kB`, `1.0 GB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {

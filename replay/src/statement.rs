@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sallyport_recorder::{Parameter, RunBy, Statement};
 
-use crate::show::bytes;
+use crate::show::{bytes, counted};
 
 /// `SELECT * FROM orders WHERE id = $1 [7] → SELECT 1, 1 row, 1.2 ms`. What came from outside is in it as it came.
 #[must_use]
@@ -28,8 +28,7 @@ pub fn result(one: &Statement) -> String {
     }
     match one.rows {
         0 => {}
-        1 => parts.push(format!("1 row ({})", bytes(one.bytes))),
-        rows => parts.push(format!("{rows} rows ({})", bytes(one.bytes))),
+        rows => parts.push(format!("{} ({})", counted(rows, "row"), bytes(one.bytes))),
     }
     if let Some(copied) = &one.copy {
         if copied.bytes_in > 0 || copied.messages_in > 0 {

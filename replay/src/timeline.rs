@@ -2,6 +2,7 @@
 
 use sallyport_recorder::{Direction, Event, FileResult};
 
+use crate::show::counted;
 use crate::statement;
 
 /// An event in a line for a person. What came from outside is in it as it came: make it [`crate::harmless`] to show it.
@@ -104,7 +105,8 @@ fn in_channel(event: &Event) -> Option<(u32, String)> {
         Event::File { channel, .. } => (*channel, file(event)?),
         Event::FileChange { channel, .. } => (*channel, change(event)?),
         Event::FileLooks { channel, folders, questions, failed } => {
-            (*channel, format!("{folders} folders listed, {questions} questions about files, {failed} failed"))
+            let (folders, questions) = (counted(*folders, "folder"), counted(*questions, "question"));
+            (*channel, format!("{folders} listed, {questions} about files, {failed} failed"))
         }
         Event::Window { channel, width, height } => (*channel, format!("window {width}×{height}")),
         Event::Signal { channel, signal } => (*channel, format!("signal {signal}")),
@@ -231,7 +233,7 @@ mod tests {
             ),
             (
                 Event::FileLooks { channel: 2, folders: 1, questions: 5, failed: 2 },
-                "#2 1 folders listed, 5 questions about files, 2 failed",
+                "#2 1 folder listed, 5 questions about files, 2 failed",
             ),
             (
                 Event::Refused { channel: Some(2), what: "agent".into(), why: "no rule grants it".into() },

@@ -50,10 +50,9 @@ impl Display for Report {
         }
         let verdict = match self.problems.len() {
             0 => "intact, and signed by this gateway".to_owned(),
-            1 => "1 problem".to_owned(),
-            count => format!("{count} problems"),
+            count => show::counted(count, "problem"),
         };
-        writeln!(f, "{verdict}: {} segments, {} checked", self.segments, show::bytes(self.bytes))?;
+        writeln!(f, "{verdict}: {}, {} checked", show::counted(self.segments, "segment"), show::bytes(self.bytes))?;
         if !self.checkpoint {
             writeln!(f, "the gateway noted no head of this chain, so it was checked against its seal alone")?;
         }

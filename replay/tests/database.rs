@@ -91,7 +91,7 @@ async fn a_summary_counts_statements_and_lists_what_was_refused() {
     let database = summary.database.as_ref().unwrap();
     assert_eq!((database.statements, database.failed, database.refused, database.rows), (4, 1, 1, 1));
     let text = summary.to_string();
-    assert!(text.contains("orders as analyst by psql · 4 statements, 1 failed, 1 refused · 1 rows, 10 B"), "{text}");
+    assert!(text.contains("orders as analyst by psql · 4 statements, 1 failed, 1 refused · 1 row, 10 B"), "{text}");
     assert!(text.contains("incident") && text.contains("REFUSED DROP TABLE t"), "{text}");
 }
 

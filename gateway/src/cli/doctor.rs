@@ -1,5 +1,7 @@
 //! `sallyport doctor`: what is wrong here, and what to do about it.
 
+use sallyport_replay::show::counted;
+
 use super::{Ended, Out, Site};
 use crate::doctor::{self, Level};
 
@@ -40,8 +42,4 @@ pub(super) async fn run(args: Args, site: &Site, out: &mut Out) -> anyhow::Resul
         })?;
     }
     Ok(if worst == Level::Problem { Ended::No } else { Ended::Yes })
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

@@ -134,12 +134,13 @@ async fn show(id: &str, json: bool, site: &Site, out: &mut Out) -> anyhow::Resul
         }
         _ => "still going on".to_owned(),
     };
+    let nobody = if session.ended.is_some() { "none was permitted" } else { "none yet" };
     let recording = session.recording.as_ref().map(|folder| folder.display().to_string());
     let lines = [
         ("session", session.id.to_string()),
         ("caller", format!("{} on {} ({})", session.caller, session.device, session.source)),
         ("target", session.target),
-        ("account", session.account.unwrap_or_else(|| "none was permitted".to_owned())),
+        ("account", session.account.unwrap_or_else(|| nobody.to_owned())),
         ("rule", session.rule.unwrap_or_else(|| "none".to_owned())),
         ("policy", session.policy),
         ("started", session.started.to_string()),

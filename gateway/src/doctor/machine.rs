@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::statvfs::statvfs;
+use sallyport_replay::show::counted;
 use sallyport_tailnet::{self as tailnet, BackendKind, PrivateKey, Tailnet};
 use tokio::task::spawn_blocking;
 
@@ -22,7 +23,7 @@ pub(super) fn gateway(patient: &Patient<'_>) -> Vec<Finding> {
     };
     let here = env!("CARGO_PKG_VERSION");
     let what = format!("version {} runs since {:.0} (process {})", status.version, status.started, status.pid);
-    let counts = format!("{} devices, {} sessions", status.devices, status.sessions);
+    let counts = format!("{}, {}", counted(status.devices, "device"), counted(status.sessions, "session"));
     match status.version == here {
         true => vec![Finding::ok("gateway", format!("{what}; {counts}"))],
         false => {

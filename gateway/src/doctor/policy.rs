@@ -1,5 +1,7 @@
 //! The policy: the file as it is now, what holds, and what was refused.
 
+use sallyport_replay::show::counted;
+
 use super::{Finding, Patient};
 use crate::serve::policy as file;
 
@@ -47,8 +49,9 @@ async fn kept(patient: &Patient<'_>) -> Vec<Finding> {
         Err(error) => findings.push(Finding::problem("policy", error.to_string(), "look at the database")),
     }
     if let Ok(Some(refused)) = state.refused_policy().await {
-        let (first, more) = (refused.problems.first().cloned().unwrap_or_default(), refused.problems.len());
-        let said = format!("the gateway refused the edit of {:.0} ({more} mistakes): {first}", refused.at);
+        let first = refused.problems.first().cloned().unwrap_or_default();
+        let mistakes = counted(refused.problems.len(), "mistake");
+        let said = format!("the gateway refused the edit of {:.0} ({mistakes}): {first}", refused.at);
         findings.push(Finding::problem("policy", said, "mend the file: the gateway takes it as soon as it is right"));
     }
     findings

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::unistd::geteuid;
+use sallyport_replay::show::{bytes, counted};
 
 use super::{Finding, Patient};
 use crate::clock::Clock;
@@ -37,15 +38,15 @@ pub(super) async fn open(config: &Config, clock: &Clock) -> (Option<(State, Stor
 pub(super) async fn database(patient: &Patient<'_>, mut findings: Vec<Finding>) -> Vec<Finding> {
     let Some((state, stored)) = &patient.stored else { return findings };
     let size = std::fs::metadata(&patient.config.state.database).map_or(0, |metadata| metadata.len());
-    let size = sallyport_replay::show::bytes(size);
+    let size = bytes(size);
     findings.push(match state.health().await {
         Ok(health) if health.damage.is_empty() => Finding::ok(
             "database",
             format!(
-                "whole, {size}, version {}; {} devices, {} targets",
+                "whole, {size}, version {}; {}, {}",
                 health.version,
-                stored.devices.len(),
-                stored.targets.len()
+                counted(stored.devices.len(), "device"),
+                counted(stored.targets.len(), "target")
             ),
         ),
         Ok(health) => Finding::problem(
@@ -81,7 +82,8 @@ pub(super) async fn keys(patient: &Patient<'_>) -> Vec<Finding> {
         findings.push(Finding::problem("keys", said, remedy));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("keys", format!("{files} keys in {}, the gateway's alone", keys.display())));
+        findings
+            .push(Finding::ok("keys", format!("{} in {}, the gateway's alone", counted(files, "key"), keys.display())));
     }
     findings
 }

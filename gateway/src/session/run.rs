@@ -3,6 +3,7 @@
 //! The broker runs in a task of its own, so that its panic ends this session alone. When the gateway wants the session to
 //! end, the broker is told why through [`Session::ended`] and has [`FAREWELL`] to tell its caller; then it is stopped.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use sallyport_policies::RecordingRule;
 use sallyport_recorder::{Checkpoint, End, Outcome, Recording, SessionId, Signer, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::entry::{header, row};
@@ -83,7 +84,7 @@ where
         notice: watch::Sender::new(String::new()),
     });
     let task = tokio::spawn(broker(Arc::clone(&session)));
-    let mut end = supervise(&session, &place, runner.access.clone(), task).await;
+    let mut end = supervise(runner, &session, &place, task).await;
     end.gap = end.gap.or(unrecorded);
     seal(runner, &session, end).await;
     if let Some(task) = checkpoints {
@@ -101,14 +102,15 @@ struct Ended {
 
 /// Races the broker against everything that may end it from outside.
 async fn supervise(
+    runner: &Runner,
     session: &Session,
     place: &Place,
-    mut access: Access,
     mut broker: JoinHandle<Result<(), Failure>>,
 ) -> Ended {
-    let mut gap = None;
+    let (mut access, mut gap) = (runner.access.clone(), None);
     let mut warned = limits::Warned::default();
     let mut failure = std::pin::pin!(recorder_failure(session.recording()));
+    let mut listed = std::pin::pin!(list_account(runner, session));
     let ending = loop {
         tokio::select! {
             result = &mut broker => return Ended { gap, ..finished(result) },
@@ -120,6 +122,7 @@ async fn supervise(
             () = expiry(session) => place.end(Ending::Expired),
             ending = limits::reached(session) => place.end(ending),
             sentence = limits::nearing(session, &mut warned) => session.notify(sentence),
+            never = &mut listed => match never {},
             error = &mut failure, if gap.is_none() => {
                 gap = Some(error.clone());
                 warn!(session = %session.id, %error, "the recording failed");
@@ -134,6 +137,21 @@ async fn supervise(
         let _ = broker.await;
     }
     Ended { outcome: outcome_of(&ending), reason: ending.to_string(), gap }
+}
+
+/// Lists as which account a session goes on, for whoever looks meanwhile and after a crash. A short one is listed with it at
+/// its end alone, which takes one wait for the disk less.
+async fn list_account(runner: &Runner, session: &Session) -> Infallible {
+    let mut stands = session.standing.subscribe();
+    // The session holds the other end itself.
+    let _ = stands.wait_for(|standing| matches!(standing, Standing::Permitted(_))).await;
+    sleep(SHORT).await;
+    if let Some(asked) = session.asked()
+        && let Err(error) = runner.state.session_goes_on(session.id, asked).await
+    {
+        warn!(session = %session.id, %error, "the session's account could not be listed");
+    }
+    std::future::pending().await
 }
 
 /// Seals the recording and closes the session's row.
@@ -238,6 +256,8 @@ async fn discard(recording: Option<Recording>, access: &Access) {
     }
 }
 
+/// A session that is over before is a short one.
+const SHORT: Duration = Duration::from_secs(1);
 /// How long a broker may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// The longest single wait for an expiry; a later one is waited for again.

@@ -188,6 +188,31 @@ async fn a_permitted_session_is_recorded_and_listed() {
 }
 
 #[tokio::test]
+async fn a_session_that_goes_on_is_listed_with_its_account() {
+    let mut stand = Stand::new().await;
+    let state = stand.middle.runner.state.clone();
+    let row = stand
+        .run(|session| async move {
+            let permit = session.authorize_ssh("ubuntu")?;
+            let listed = async {
+                loop {
+                    let row = state.session(&session.id().to_string()).await.unwrap();
+                    if row.account.is_some() {
+                        return row;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let row = tokio::time::timeout(Duration::from_secs(20), listed).await.expect("it was never listed");
+            assert_eq!((row.account.as_deref(), row.rule.as_deref()), (Some("ubuntu"), Some(permit.rule())));
+            assert_eq!(row.ended, None);
+            Ok(())
+        })
+        .await;
+    assert_eq!(outcome(&row).0, "completed");
+}
+
+#[tokio::test]
 async fn every_change_that_forbids_a_live_session_ends_it() {
     let mut stand = Stand::new().await;
     let (device, target) = (stand.middle.device.clone(), stand.middle.target.clone());

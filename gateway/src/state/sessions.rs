@@ -109,6 +109,19 @@ impl State {
         self.ledger.keep(note).await
     }
 
+    /// Notes as which account a session goes on, with the rule that permitted it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn session_goes_on(
+        &self,
+        id: SessionId,
+        (account, rule): (String, Option<String>),
+    ) -> Result<(), StateError> {
+        let note = sqlx::query("UPDATE sessions SET account = ?2, rule = ?3 WHERE id = ?1 AND ended IS NULL");
+        self.ledger.keep(note.bind(id.to_string()).bind(account).bind(rule)).await
+    }
+
     /// Notes how a session ended, and as which account it was: the one that it had `asked` for last, with the rule that
     /// permitted it, if one did. One that has ended stays as it is.
     ///
