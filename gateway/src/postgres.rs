@@ -267,7 +267,10 @@ async fn carry(
         // Whatever ends a client, the server hears of it at once: its locks and its place are free again.
         let mut up = pin!(async {
             let stopped = up.run(session, &mut client_watch).await;
-            up.close().await;
+            // Nothing more is carried without a recording: not even what a farewell would bring along.
+            if !matches!(stopped, Err(Stopped::Recording(_))) {
+                up.close().await;
+            }
             stopped
         });
         let mut down = pin!(down.run(session, &mut server_watch));
@@ -299,6 +302,7 @@ async fn carry(
             (Some(error), Some(to_client)) => refuse::tell(to_client, &error).await,
             _ => down.close().await,
         }
+        up.pass_over().await;
     };
     // A server does not notice that nobody is there any more before it has something to say.
     let stopping = async {

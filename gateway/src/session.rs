@@ -192,6 +192,20 @@ impl Session {
         }
     }
 
+    /// Whether the session may go on, as far as its recording goes: asked before each write of a relay, and so a look at one
+    /// word in memory while all is well.
+    ///
+    /// # Errors
+    /// [`Failure::Recording`] once a recording that is required has failed.
+    pub(crate) fn recording_holds(&self) -> Result<(), Failure> {
+        match self.recording.as_ref().and_then(Recording::failed) {
+            Some(error) if self.recording_rule() == RecordingRule::Required => {
+                Err(Failure::Recording(error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the policy asks of the recording, as far as the account is known.
     pub fn recording_rule(&self) -> RecordingRule {
         match &*self.standing.borrow() {

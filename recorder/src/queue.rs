@@ -200,11 +200,16 @@ impl Queue {
 
     /// Adds the closing message, after which nothing more is let in.
     pub(crate) fn close(&self, message: Message) -> Result<(), RecorderError> {
-        if self.room.is_closed() {
+        if self.is_closed() {
             return Err(self.error());
         }
         self.room.close();
         self.insert(message, 0)
+    }
+
+    /// Whether nothing more is let in.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.room.is_closed()
     }
 
     /// Whether nothing waits.

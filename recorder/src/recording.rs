@@ -149,6 +149,13 @@ impl Recording {
         }
     }
 
+    /// Why nothing more is recorded, if that is so. While all is well this costs as good as nothing, so that it can be asked
+    /// before each thing that has to be on record.
+    #[must_use]
+    pub fn failed(&self) -> Option<RecorderError> {
+        self.shared.queue.is_closed().then(|| self.shared.queue.error())
+    }
+
     /// Leave to look on while it is written.
     #[must_use]
     pub fn viewing(&self) -> Viewing {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use sallyport::postgres::wire::{ErrorFields, HEADER, Header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Stand;
 use super::middle::world;
+use super::rules::{query, session};
 use super::stand::{failed, ok};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,6 +110,40 @@ async fn a_client_that_is_killed_in_mid_statement_leaves_nothing_running() {
         }
     };
     assert_eq!(outcome, "completed", "a client that is gone is nobody's fault");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_fails_ends_its_session_between_two_answers_and_says_why() {
+    let stand = Stand::new().await;
+    let mut client = session(&stand, "analyst").await;
+    std::fs::remove_dir_all(stand.path("recordings")).unwrap();
+    let (mut reader, mut writer) = client.split();
+    let asking = async {
+        while writer.write_all(&query("SELECT 'carried'")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut said = Vec::new();
+    tokio::select! {
+        () = asking => {}
+        read = tokio::time::timeout(Duration::from_secs(60), reader.read_to_end(&mut said)) => {
+            read.expect("it goes on").unwrap();
+        }
+    }
+    reader.read_to_end(&mut said).await.unwrap();
+    let mut last = &[][..];
+    let mut rest = said.as_slice();
+    while let Some(header) = Header::read(rest).unwrap() {
+        (last, rest) = rest.split_at(HEADER + header.payload());
+    }
+    assert!(rest.is_empty() && last.first() == Some(&b'E'), "{}", last.escape_ascii());
+    let error = ErrorFields::read(&last[HEADER..]);
+    assert!(error.severity == "FATAL" && error.message.contains("its recording cannot be written"), "{error:?}");
+    while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'analyst'") != "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
+    assert_eq!(rows[0].outcome.as_deref(), Some("recording"));
 }
 
 /// Waits until the server runs no statement of a session's any more; it would for ten minutes by itself.
