@@ -73,6 +73,12 @@ impl Broker {
         self.roles.clone().sweep(target).await;
     }
 
+    /// Drops what is kept of targets that are gone, or are described otherwise than they were. `target` finds targets by their
+    /// names.
+    pub fn forget(&self, target: impl Fn(&str) -> Option<Arc<Target>>) {
+        self.vault.forget(target);
+    }
+
     /// The keys by which statements are cancelled.
     pub fn cancels(&self) -> &Cancels {
         &self.cancels

@@ -161,6 +161,7 @@ async fn beside(gateway: &Gateway, keeper: &Keeper) -> anyhow::Result<JoinSet<()
     let mut tasks = JoinSet::new();
     tasks.spawn(upkeep::keep_flows(tailnet.flows(), state.clone(), clock.clone()));
     tasks.spawn(upkeep::keep_endpoints(tailnet.clone(), state.clone(), clock.clone()));
+    tasks.spawn(upkeep::forget_targets(Arc::clone(&gateway.databases), keeper.world.subscribe()));
     let (databases, world) = (Arc::clone(&gateway.databases), keeper.world.subscribe());
     tasks.spawn(async move { databases.sweep(|name| world.borrow().target_named(name).cloned()).await });
     let resolver = gateway.resolver.clone();

@@ -12,7 +12,7 @@ use sallyport_recorder::SessionId;
 use sha2::{Digest, Sha256};
 
 use super::roots::Roots;
-use super::salted::Salted;
+use super::salted::{Salted, SaltedByTarget};
 use crate::access::PostgresPermit;
 use crate::authority::{Authority, Certified, Validity};
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ pub struct PostgresVault {
     clock: Clock,
     provider: Arc<CryptoProvider>,
     roots: Roots,
-    salted: Salted,
+    salted: SaltedByTarget,
     shown: Mutex<HashMap<String, Shown>>,
 }
 
@@ -47,6 +47,8 @@ pub enum PostgresCredential {
     Certificate(Certified),
     /// A password.
     Password(Secret),
+    /// One that was drawn for this login alone.
+    Drawn(Secret),
     /// Nothing.
     Trust,
 }
@@ -56,7 +58,7 @@ impl PostgresCredential {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Certificate(_) => "certificate",
-            Self::Password(_) => "password",
+            Self::Password(_) | Self::Drawn(_) => "password",
             Self::Trust => "trust",
         }
     }
@@ -72,7 +74,7 @@ impl PostgresVault {
             clock,
             provider: Arc::new(aws_lc_rs::default_provider()),
             roots: Roots::default(),
-            salted: Salted::default(),
+            salted: SaltedByTarget::default(),
             shown: Mutex::default(),
         }
     }
@@ -151,9 +153,21 @@ impl PostgresVault {
         }
     }
 
-    /// What SCRAM has made of passwords.
-    pub(crate) fn salted(&self) -> &Salted {
-        &self.salted
+    /// What SCRAM has made of the passwords of `target`, for a login by `credential`. What is made of one that was drawn for it
+    /// is of no use afterwards, and goes with the login.
+    ///
+    /// # Errors
+    /// As [`Target::postgres`].
+    pub(crate) fn salted(&self, target: &Target, credential: &PostgresCredential) -> Result<Arc<Salted>, Failure> {
+        match credential {
+            PostgresCredential::Drawn(_) => Ok(Arc::default()),
+            _ => Ok(self.salted.of(&target.name, target.postgres()?)),
+        }
+    }
+
+    /// Drops what is kept of targets that are gone, or are described otherwise now; `target` finds them by their names.
+    pub(crate) fn forget(&self, target: impl Fn(&str) -> Option<Arc<Target>>) {
+        self.salted.forget(target);
     }
 
     /// What tells this gateway from every other one.
@@ -231,3 +245,27 @@ const SHOWN: u64 = 24 * 60 * 60;
 const SKEW_OF_SERVERS: u64 = 60;
 /// How long a client certificate holds, in seconds: it is used at once, and once.
 const LIFETIME: u64 = 5 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Folder;
+    use crate::target::Services;
+
+    #[test]
+    fn nothing_is_kept_of_a_password_that_was_drawn_for_one_login() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(&Folder::open(&folder.path().join("state")).unwrap()).unwrap();
+        let vault = PostgresVault::new(&keys, "corp.internal", Clock::system());
+        let server = toml::from_str("address = \"orders:5432\"\nlogin = \"trust\"").unwrap();
+        let services = Services { ssh: None, postgres: Some(server) };
+        let target = Target { name: "orders".into(), tags: Vec::new(), addresses: Vec::new(), services };
+        let salted = |credential: fn(Secret) -> PostgresCredential| {
+            vault.salted(&target, &credential(Secret::random())).unwrap()
+        };
+        let kept = salted(PostgresCredential::Password);
+        assert!(Arc::ptr_eq(&kept, &salted(PostgresCredential::Password)));
+        let drawn = Arc::downgrade(&salted(PostgresCredential::Drawn));
+        assert!(drawn.upgrade().is_none());
+    }
+}

@@ -129,11 +129,12 @@ pub(super) async fn enter(
 ) -> Result<Target, Fault> {
     let own = match credential {
         PostgresCredential::Certificate(certified) => Some(certified),
-        PostgresCredential::Password(_) | PostgresCredential::Trust => None,
+        PostgresCredential::Password(_) | PostgresCredential::Drawn(_) | PostgresCredential::Trust => None,
     };
     let (mut leg, certificate) = secure(stream, target, vault, own).await?;
     let name = target.name.as_str();
-    let login = Login::new((role, credential), certificate.as_ref(), target.postgres()?.tls, vault.salted());
+    let salted = vault.salted(target, credential)?;
+    let login = Login::new((role, credential), certificate.as_ref(), target.postgres()?.tls, &salted);
     match timeout(LOGIN_DEADLINE, start(&mut leg, startup, login)).await {
         Ok(Ok((inbox, welcome, key))) => Ok(Target {
             leg,

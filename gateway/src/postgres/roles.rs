@@ -137,7 +137,7 @@ impl Roles {
             PostgresLogin::Certificate => (self.0.vault.minted(permit, &lease.key.role)?, None),
             _ => {
                 let verifier = scram_sha_256(password.expose().as_bytes());
-                (PostgresCredential::Password(password), Some(verifier))
+                (PostgresCredential::Drawn(password), Some(verifier))
             }
         };
         let mark = self.mark();

@@ -1,16 +1,28 @@
-//! What goes on beside the sessions: flow records to the database, devices' endpoints remembered.
+//! What goes on beside the sessions: flow records to the database, devices' endpoints remembered, and forgotten what was of
+//! targets that are gone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use sallyport_tailnet::{FlowEvent, FlowRecord, FlowRecords, PublicKey, Tailnet, Verdict};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use crate::clock::Clock;
+use crate::postgres::Broker;
 use crate::state::{Flow, State};
+use crate::world::World;
+
+/// Has nothing kept of targets that are gone, or are described otherwise than they were.
+pub(super) async fn forget_targets(databases: Arc<Broker>, mut world: watch::Receiver<Arc<World>>) {
+    while world.changed().await.is_ok() {
+        databases.forget(|name| world.borrow().target_named(name).cloned());
+    }
+}
 
 /// Writes flow records down until the data plane stops.
 pub(super) async fn keep_flows(mut flows: FlowRecords, state: State, clock: Clock) {

@@ -76,7 +76,7 @@ impl<'a> Login<'a> {
             }
             (SASL, State::Begun) => self.begin_scram(rest),
             (SASL_CONTINUE, State::Scram(opening)) => {
-                let (answer, proving) = opening.answer(rest, self.password()?, self.salted)?;
+                let (answer, proving) = opening.answer(rest, (self.role, self.password()?), self.salted)?;
                 self.become_(State::Proving(proving), Some(message(frontend::PASSWORD, answer.as_bytes())))
             }
             (SASL_FINAL, State::Proving(proving)) => {
@@ -122,7 +122,7 @@ impl<'a> Login<'a> {
 
     fn password(&self) -> Result<&'a str, String> {
         match self.credential {
-            PostgresCredential::Password(secret) => Ok(secret.expose()),
+            PostgresCredential::Password(secret) | PostgresCredential::Drawn(secret) => Ok(secret.expose()),
             other => Err(format!("it asks for a password, and the gateway logs in there by {}", other.kind())),
         }
     }

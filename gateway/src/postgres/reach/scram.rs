@@ -62,16 +62,16 @@ impl Opening {
         format!("{}n=,r={}", self.binding.header(), self.nonce)
     }
 
-    /// What is answered to the server's first message, and what is to come then.
+    /// What is answered to the server's first message, by a role and its password, and what is to come then.
     ///
     /// # Errors
     /// Why it is not answered.
-    pub(super) fn answer(self, said: &[u8], password: &str, salted: &Salted) -> Result<(String, Proving), String> {
+    pub(super) fn answer(self, said: &[u8], who: (&str, &str), salted: &Salted) -> Result<(String, Proving), String> {
         let ServerFirst { nonce, salt, iterations } = ServerFirst::read(said).ok_or("it does not speak SCRAM")?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("it answers somebody else's SCRAM".to_owned());
         }
-        let (mark, keys) = keys(password, &salt, iterations, salted)?;
+        let (mark, keys) = keys(who, &salt, iterations, salted)?;
         let binding = [self.binding.header().as_bytes(), self.binding.data()].concat();
         let unproved = format!("c={},r={nonce}", BASE64.encode(&binding));
         let said = format!("n=,r={},{},{unproved}", self.nonce, String::from_utf8_lossy(said));
@@ -97,7 +97,7 @@ impl Proving {
 
 /// The keys of the password, from the last time or anew.
 fn keys(
-    password: &str,
+    (role, password): (&str, &str),
     salt: &[u8],
     iterations: NonZeroU32,
     salted: &Salted,
@@ -105,8 +105,8 @@ fn keys(
     if iterations.get() > ITERATIONS_MAX {
         return Err(format!("it wants {iterations} iterations of SCRAM's hash, and {ITERATIONS_MAX} are the most"));
     }
-    let mark = salted.mark(password, salt, iterations);
-    let known = salted.find(mark);
+    let mark = salted.mark(role, password, salt, iterations);
+    let known = salted.find(&mark);
     Ok((mark, known.unwrap_or_else(|| Arc::new(ScramKeys::derive(password, salt, iterations)))))
 }
 
@@ -136,7 +136,7 @@ mod tests {
         for last in [b'=', b'A'] {
             let opening = Opening { binding: Binding::Unsupported, nonce: "rOprNGfwEbeRWgbNEkqO".into() };
             assert_eq!(opening.message(), "n,,n=,r=rOprNGfwEbeRWgbNEkqO");
-            let (answer, proving) = opening.answer(said, "pencil", &salted).unwrap();
+            let (answer, proving) = opening.answer(said, ("user", "pencil"), &salted).unwrap();
             let (unproved, proved) = answer.rsplit_once(",p=").unwrap();
             assert_eq!(unproved, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
             let both = format!("n=,r=rOprNGfwEbeRWgbNEkqO,{},{unproved}", str::from_utf8(said).unwrap());
@@ -169,18 +169,18 @@ mod tests {
         let exchange = || {
             let opening = Opening::new(Binding::Unrequested);
             let first = format!("r={}x,s=c2FsdA==,i=1", opening.nonce);
-            opening.answer(first.as_bytes(), "hunter2", &salted).unwrap().1
+            opening.answer(first.as_bytes(), ("analyst", "hunter2"), &salted).unwrap().1
         };
-        let mark = salted.mark("hunter2", b"salt", NonZeroU32::MIN);
+        let mark = salted.mark("analyst", "hunter2", b"salt", NonZeroU32::MIN);
         for wrong in ["v=AAAA", "e=invalid-proof", "v=", ""] {
             assert!(exchange().believe(wrong.as_bytes(), &salted).is_err(), "{wrong}");
         }
-        assert!(salted.find(mark).is_none());
+        assert!(salted.find(&mark).is_none());
         let proving = exchange();
         let server = hmac::Key::new(hmac::HMAC_SHA256, proving.keys.server.as_slice());
         let signature = BASE64.encode(hmac::sign(&server, proving.said.as_bytes()).as_ref());
         proving.believe(format!("v={signature}").as_bytes(), &salted).unwrap();
-        let kept = salted.find(mark).unwrap();
+        let kept = salted.find(&mark).unwrap();
         assert!(Arc::ptr_eq(&exchange().keys, &kept), "it was hashed anew");
     }
 
@@ -188,11 +188,12 @@ mod tests {
     fn an_answer_to_somebody_elses_message_is_refused() {
         for nonce in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAAx"] {
             let said = format!("r={nonce},s=c2FsdA==,i=1");
-            let answer = Opening::new(Binding::Unsupported).answer(said.as_bytes(), "hunter2", &Salted::default());
+            let answer =
+                Opening::new(Binding::Unsupported).answer(said.as_bytes(), ("analyst", "hunter2"), &Salted::default());
             assert!(answer.is_err(), "{nonce:?}");
         }
         let opening = Opening::new(Binding::Unsupported);
         let mine_alone = format!("r={},s=c2FsdA==,i=1", opening.nonce);
-        assert!(opening.answer(mine_alone.as_bytes(), "hunter2", &Salted::default()).is_err());
+        assert!(opening.answer(mine_alone.as_bytes(), ("analyst", "hunter2"), &Salted::default()).is_err());
     }
 }
