@@ -1,0 +1,206 @@
+//! A session from its server's welcome to its end: the client is let in, frames go both ways until one side or the gateway has
+//! had enough, and both sides hear of that.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::future::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::cancel::Wish;
+use super::leg::{ClientLeg, TargetLeg};
+use super::reach::Target;
+use super::refuse::{self, Fault};
+use super::relay::{Direction, Stopped};
+use super::stop::Stopper;
+use super::watch::Watch;
+use super::wire::{ErrorResponse, SqlState};
+use super::{Broker, Client};
+use crate::failure::{Ending, Failure, Stage};
+use crate::session::Session;
+
+/// From the client to the server.
+type Up = Direction<ReadHalf<ClientLeg>, WriteHalf<TargetLeg>>;
+/// From the server to the client.
+type Down = Direction<ReadHalf<TargetLeg>, WriteHalf<ClientLeg>>;
+
+/// Lets the client in, and carries frames both ways until the session is over.
+///
+/// # Errors
+/// What broke it, for the session's record; the client was told already.
+pub(super) async fn carry(
+    client: Client,
+    target: Target,
+    watch: &Watch,
+    session: &Session,
+    broker: &Broker,
+) -> Result<(), Failure> {
+    let Target { leg: server, inbox, welcome, key, .. } = target;
+    let device = session.caller().device().key;
+    let (place, wishes) = broker.cancels.enter(device, welcome.version, key.as_ref().map(|key| key.process));
+    let mut client = client.leg;
+    if !let_in(&mut client, &welcome.bytes(place.key()), session).await {
+        return Ok(());
+    }
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(server);
+    let mut up = Direction::new(from_client, to_server, BytesMut::new());
+    let mut down = Direction::new(from_server, to_client, inbox);
+    let stopper = Stopper { session, vault: &broker.vault, key };
+    let over = both_ways(&mut up, &mut down, watch, session, beside(watch, session, &stopper, wishes)).await;
+    let runs_on = !over.is_servers() && watch.is_waiting();
+    let (error, result) = over.told(watch, session);
+    // A server does not notice that nobody is there any more before it has something to say.
+    let stopping = async {
+        if runs_on {
+            stopper.at_the_end().await;
+        }
+    };
+    tokio::join!(part(&mut up, &mut down, error), stopping);
+    // What was seen when it ended.
+    up.write_down(session).await?;
+    down.write_down(session).await?;
+    result
+}
+
+/// Tells the client that it is in. One that does not even take its welcome holds nothing up, a withdrawn permit least of all.
+async fn let_in(client: &mut ClientLeg, welcome: &[u8], session: &Session) -> bool {
+    let welcomed = async {
+        client.write_all(welcome).await?;
+        client.flush().await
+    };
+    tokio::select! {
+        welcomed = timeout(WELCOME_DEADLINE, welcomed) => matches!(welcomed, Ok(Ok(()))),
+        _ = session.ended() => false,
+    }
+}
+
+/// Carries frames until the session is over.
+async fn both_ways(
+    up: &mut Up,
+    down: &mut Down,
+    watch: &Watch,
+    session: &Session,
+    beside: impl Future<Output = Ending>,
+) -> Over {
+    let mut server_watch = watch.of_server();
+    let mut up = pin!(upwards(up, watch, session));
+    let mut down = pin!(down.run(session, &mut server_watch));
+    let mut beside = pin!(beside);
+    let mut client_done = false;
+    loop {
+        tokio::select! {
+            stopped = &mut up, if !client_done => match stopped {
+                // What the server still has to say is passed on.
+                Ok(()) | Err(Stopped::Reading(_)) => client_done = true,
+                // Its last words may be on their way, and say more than a broken pipe.
+                Err(Stopped::Writing(_)) => client_done = true,
+                Err(stopped) => return Over::Stopped(Side::Client, stopped),
+            },
+            stopped = &mut down => return match stopped {
+                Ok(()) if watch.is_cut() => Over::Cut,
+                Ok(()) => Over::ServerDone,
+                Err(stopped) => Over::Stopped(Side::Server, stopped),
+            },
+            ending = &mut beside => return Over::Ended(ending),
+            () = tokio::time::sleep(patience(watch)), if client_done => return Over::ClientGone,
+        }
+    }
+}
+
+/// Carries what the client sends. Whatever ends that, the server hears of it at once: its locks and its place are free again.
+async fn upwards(up: &mut Up, watch: &Watch, session: &Session) -> Result<(), Stopped> {
+    let stopped = up.run(session, &mut watch.of_client()).await;
+    // Nothing more is carried without a recording: not even what a farewell would bring along.
+    if !matches!(stopped, Err(Stopped::Recording(_))) {
+        up.close().await;
+    }
+    stopped
+}
+
+/// What goes on beside the two directions, until the gateway wants the session to end. Each part is looked at when something
+/// has come for it, and not with every packet.
+async fn beside(watch: &Watch, session: &Session, stopper: &Stopper<'_>, wishes: mpsc::Receiver<Wish>) -> Ending {
+    let mut parts = FuturesUnordered::from_iter([
+        session.ended().boxed(),
+        stopper.as_wished(wishes).boxed(),
+        stopper.as_limited(watch).boxed(),
+    ]);
+    parts.next().await.unwrap_or(Ending::Shutdown)
+}
+
+/// How long a server may go on with what a client has left to it: one that has said goodbye means it to be done.
+fn patience(watch: &Watch) -> Duration {
+    if watch.is_over() { HALF_CLOSED } else { ABANDONED }
+}
+
+/// Tells the client of the end, with this error where there is room for it.
+async fn part(up: &mut Up, down: &mut Down, error: Option<ErrorResponse>) {
+    match (error, down.between_frames()) {
+        (Some(error), Some(client)) => refuse::tell(client, &error).await,
+        _ => down.close().await,
+    }
+    up.pass_over().await;
+}
+
+/// How a session came to its end.
+enum Over {
+    /// The server has closed its side.
+    ServerDone,
+    /// The client has closed its side, and the server does not come to an end.
+    ClientGone,
+    /// One direction failed.
+    Stopped(Side, Stopped),
+    /// The gateway wants it to.
+    Ended(Ending),
+    /// The client was told in the stream why it ends.
+    Cut,
+}
+
+impl Over {
+    /// Whether it is the server that has gone.
+    fn is_servers(&self) -> bool {
+        matches!(self, Self::ServerDone | Self::Stopped(Side::Server, Stopped::Reading(_)))
+    }
+
+    /// What the client is told of the end, if it has not heard yet, and what becomes of the session.
+    fn told(self, watch: &Watch, session: &Session) -> (Option<ErrorResponse>, Result<(), Failure>) {
+        let name = &session.target().name;
+        let failure = match self {
+            Self::Ended(ending) => return (Some(refuse::ended(&ending)), Ok(())),
+            Self::ServerDone if watch.is_over() => return (None, Ok(())),
+            Self::ServerDone => Failure::target(name, Stage::Protocol, "the server closed the connection unexpectedly"),
+            // A client that is gone is an ordinary ending.
+            Self::ClientGone | Self::Cut | Self::Stopped(Side::Server, Stopped::Writing(_)) => return (None, Ok(())),
+            Self::Stopped(Side::Server, Stopped::Reading(error)) if watch.is_over() => {
+                debug!(%error, "a server broke off after it had said so");
+                return (None, Ok(()));
+            }
+            Self::Stopped(_, Stopped::Recording(failure)) => failure,
+            Self::Stopped(Side::Server, stopped) => Failure::target(name, Stage::Protocol, stopped),
+            Self::Stopped(Side::Client, stopped) => Failure::Client(stopped.to_string()),
+        };
+        let fault =
+            Fault { code: matches!(failure, Failure::Target { .. }).then_some(SqlState::CONNECTION_FAILURE), failure };
+        (Some(fault.response(session.id())), Err(fault.failure))
+    }
+}
+
+/// Whose frames a direction carries.
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// How long a client may take to take what the server greets it with.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a server may go on after its client has said goodbye.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// How long it may go on after its client has closed its side without a word.
+const ABANDONED: Duration = Duration::from_secs(5);
