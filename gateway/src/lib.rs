@@ -26,5 +26,6 @@ pub mod ssh;
 pub mod state;
 pub mod target;
 pub mod wgquick;
+mod whole;
 pub mod workers;
 pub mod world;

@@ -1,8 +1,6 @@
 //! `sallyport device`: enrol, list, remove, expire.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -13,6 +11,7 @@ use crate::config::{Config, Name, Tag};
 use crate::identity::Owner;
 use crate::state::{Enrolled, Folder, Keys, NewDevice, State};
 use crate::wgquick::{WgQuick, qr_code};
+use crate::whole::Draft;
 
 /// The words after `sallyport device`.
 #[derive(Debug, clap::Subcommand)]
@@ -94,7 +93,7 @@ pub(super) async fn run(command: Command, site: &Site, out: &mut Out) -> anyhow:
 
 /// Refuses early what [`written`] would refuse after the device was enrolled.
 fn is_free(path: &Path) -> anyhow::Result<()> {
-    match path.exists() {
+    match path.symlink_metadata().is_ok() {
         true => Err(BadInput(format!("{} is there already: name another file", path.display())).into()),
         false => Ok(()),
     }
@@ -102,10 +101,11 @@ fn is_free(path: &Path) -> anyhow::Result<()> {
 
 /// Writes the device's file, which holds its private key.
 fn written(path: &Path, file: &str) -> anyhow::Result<()> {
-    let mut options = OpenOptions::new();
-    let opened = options.write(true).create_new(true).mode(0o600).open(path);
-    let written = opened.and_then(|mut opened| opened.write_all(file.as_bytes()));
-    written.with_context(|| {
+    let placed = Draft::of(path).and_then(|mut draft| {
+        draft.content().write_all(file.as_bytes())?;
+        draft.place()
+    });
+    placed.with_context(|| {
         format!(
             "the device is enrolled, but {} could not be written: run `sallyport device rm`, and try again",
             path.display()

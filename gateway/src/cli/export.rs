@@ -1,15 +1,15 @@
 //! `sallyport export`: a session for other programs.
 
-use std::fs::OpenOptions;
-use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use sallyport_replay::export::{Format, export};
 
 use super::recordings::{self, told};
 use super::{Ended, Out, Site};
+use crate::whole::Draft;
 
 /// Write a session as an asciicast, as text, as SQL, or as JSON lines.
 #[derive(Debug, clap::Args)]
@@ -30,15 +30,42 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, site: &Site, out: &mut Out) -> anyhow::Result<Ended> {
     let reel = recordings::open(&args.id, site)?;
-    let Some(path) = &args.output else {
-        export(&reel, args.format, args.terminal, &mut BufWriter::new(out.results())).map_err(told)?;
-        return Ok(Ended::Yes);
-    };
-    // A session may show secrets: its export is its owner's alone.
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    export(&reel, args.format, args.terminal, &mut BufWriter::new(file)).map_err(told)?;
+    let write = |out: &mut dyn Write| export(&reel, args.format, args.terminal, &mut BufWriter::new(out)).map_err(told);
+    match &args.output {
+        None => write(out.results())?,
+        Some(path) if is_stream(path) => write(&mut opened(path).with_context(|| cannot(path))?)?,
+        Some(path) => {
+            // A session may show secrets: its export is its owner's alone, and takes the place of one that was.
+            let mut draft = Draft::of(path).with_context(|| cannot(path))?;
+            write(draft.content())?;
+            draft.replace().with_context(|| cannot(path))?;
+        }
+    }
     Ok(Ended::Yes)
+}
+
+/// Whether this is a pipe, a device or a descriptor of a process (`/dev/stdout`), which are written to as they are.
+///
+/// A link in a folder of one's own is none, wherever it leads: somebody else may have laid it there.
+fn is_stream(path: &Path) -> bool {
+    let Ok(lies_there) = path.symlink_metadata() else { return false };
+    if !lies_there.is_symlink() {
+        return !lies_there.is_file();
+    }
+    let in_system = |path: &Path| {
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        folder.is_some_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
+    };
+    let target = || Some(path.parent()?.join(path.read_link().ok()?));
+    in_system(path) || target().is_some_and(|target| in_system(&target))
+}
+
+fn opened(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).truncate(true).open(path)
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 fn format(text: &str) -> Result<Format, &'static str> {

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::{StateError, disk};
+use crate::whole::Draft;
 
 /// The folder of keys, database and control socket.
 #[derive(Clone, Debug)]
@@ -122,13 +123,10 @@ fn check_private(path: &Path, metadata: &fs::Metadata, wanted: &'static str) -> 
 
 /// Writes a private file whole or not at all, and gets it to the disk. One that is there is left alone: says so.
 pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<bool, StateError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // tempfile makes it 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(disk(path))?;
-    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(disk(path))?;
-    match file.persist_noclobber(path) {
-        Ok(_) => File::open(folder).and_then(|folder| folder.sync_all()).map(|()| true).map_err(disk(path)),
-        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(refused) => Err(disk(path)(refused.error)),
+    let mut draft = Draft::of(path).map_err(disk(path))?;
+    match draft.content().write_all(content).and_then(|()| draft.place()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(disk(path)(error)),
     }
 }
