@@ -7,7 +7,6 @@
 mod answer;
 mod forward;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::places::Places;
+
 pub use answer::{Reply, Transport, Zone, answer};
 
 /// The resolver: the newest zone, and where other names are passed on to.
@@ -26,13 +27,15 @@ pub use answer::{Reply, Transport, Zone, answer};
 pub struct Resolver {
     zone: watch::Receiver<Arc<Zone>>,
     upstream: Arc<[SocketAddr]>,
+    /// Queries that wait for `upstream`, over UDP and TCP together.
+    waiting: Places<IpAddr>,
 }
 
 impl Resolver {
     /// Answers from what `zone` holds at the time of each query. With no `upstream`, other names are refused.
     #[must_use]
     pub fn new(zone: watch::Receiver<Arc<Zone>>, upstream: &[SocketAddr]) -> Self {
-        Self { zone, upstream: upstream.into() }
+        Self { zone, upstream: upstream.into(), waiting: Places::new(MAX_FORWARDED, MAX_OF_ONE) }
     }
 
     fn answer(&self, query: &[u8], transport: Transport) -> Reply {
@@ -51,7 +54,6 @@ impl Resolver {
 pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> io::Result<()> {
     let mut buffer = vec![0; MAX_DATAGRAM];
     let mut forwarded: JoinSet<(SocketAddr, Option<Vec<u8>>)> = JoinSet::new();
-    let mut waiting = Waiting::default();
     loop {
         tokio::select! {
             received = datagrams.recv_from(&mut buffer) => {
@@ -60,17 +62,21 @@ pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> i
                 match resolver.answer(query, Transport::Udp) {
                     // An answer that cannot be sent is one that got lost on its way: the client asks again.
                     Reply::Answer(bytes) => drop(datagrams.send_to(&bytes, from).await),
-                    // So it does when the house is full and its query is dropped.
-                    Reply::Forward if waiting.enter(from.ip()) => {
+                    Reply::Forward => {
+                        // So it does when the house is full and its query is dropped.
+                        let Some(place) = resolver.waiting.take(from.ip()) else { continue };
                         let (query, upstream) = (query.to_vec(), Arc::clone(&resolver.upstream));
-                        forwarded.spawn(async move { (from, forward::ask(&upstream, &query, Transport::Udp).await) });
+                        forwarded.spawn(async move {
+                            let answer = forward::ask(&upstream, &query, Transport::Udp).await;
+                            drop(place);
+                            (from, answer)
+                        });
                     }
-                    Reply::Forward | Reply::Silence => {}
+                    Reply::Silence => {}
                 }
             }
             Some(done) = forwarded.join_next(), if !forwarded.is_empty() => {
                 let Ok((to, answer)) = done else { continue };
-                waiting.leave(to.ip());
                 if let Some(bytes) = answer {
                     drop(datagrams.send_to(&bytes, to).await);
                 }
@@ -79,37 +85,17 @@ pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> i
     }
 }
 
-/// How many queries of each address wait for a resolver.
-#[derive(Debug, Default)]
-struct Waiting(HashMap<IpAddr, usize>);
-
-impl Waiting {
-    /// Lets one more wait, if there is room for it, and for others beside it.
-    fn enter(&mut self, from: IpAddr) -> bool {
-        let own = self.0.get(&from).copied().unwrap_or(0);
-        let fits = own < MAX_OF_ONE && self.0.values().sum::<usize>() < MAX_FORWARDED;
-        if fits {
-            self.0.insert(from, own + 1);
-        }
-        fits
-    }
-
-    fn leave(&mut self, from: IpAddr) {
-        match self.0.get_mut(&from) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(self.0.remove(&from)),
-        }
-    }
-}
-
 /// Answers queries on one TCP connection (RFC 7766), one after the other, until the client is done, silent, or talks
-/// nonsense.
-pub async fn serve_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin, resolver: &Resolver) {
+/// nonsense, or too many queries wait already.
+pub async fn serve_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin, from: IpAddr, resolver: &Resolver) {
     for _ in 0..MAX_QUERIES {
         let Ok(Ok(query)) = timeout(SILENCE, read_message(&mut stream)).await else { return };
         let answer = match resolver.answer(&query, Transport::Tcp) {
             Reply::Answer(bytes) => Some(bytes),
-            Reply::Forward => forward::ask(&resolver.upstream, &query, Transport::Tcp).await,
+            Reply::Forward => {
+                let Some(_place) = resolver.waiting.take(from) else { return };
+                forward::ask(&resolver.upstream, &query, Transport::Tcp).await
+            }
             Reply::Silence => None,
         };
         let Some(answer) = answer else { return };
@@ -137,8 +123,8 @@ pub const PORT: u16 = 53;
 /// The longest query over UDP, in bytes: what EDNS clients commonly announce (RFC 6891, 6.2.5).
 const MAX_DATAGRAM: usize = 4096;
 
-/// Queries that wait for a resolver at the same time, over UDP.
-const MAX_FORWARDED: usize = 256;
+/// Queries that wait for a resolver at the same time: each has a descriptor.
+pub(crate) const MAX_FORWARDED: usize = 256;
 
 /// Those of one address: what a page of many names asks for at once.
 const MAX_OF_ONE: usize = 64;

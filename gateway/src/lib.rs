@@ -18,6 +18,7 @@ pub mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod identity;
+mod places;
 pub mod postgres;
 pub mod secrets;
 pub mod serve;

@@ -1,10 +1,10 @@
 //! The running gateway: builds every part, connects them, and stops them in order. It alone sees everything.
 
 mod answer;
+mod descriptors;
 mod door;
 mod edits;
 mod keeper;
-mod places;
 pub(crate) mod policy;
 mod start;
 mod upkeep;

@@ -168,7 +168,7 @@ fn resolver(upstream: &[SocketAddr]) -> Resolver {
 #[tokio::test]
 async fn answers_several_queries_on_one_stream() {
     let (mut client, server) = tokio::io::duplex(4096);
-    let task = tokio::spawn(async move { serve_stream(server, &resolver(&[])).await });
+    let task = tokio::spawn(async move { serve_stream(server, address(1), &resolver(&[])).await });
     for name in ["web1.corp.internal.", "example.com."] {
         write_message(&mut client, &query(name, RecordType::A).to_vec().unwrap()).await.unwrap();
         let response = Message::from_vec(&read_message(&mut client).await.unwrap()).unwrap();
@@ -204,17 +204,37 @@ async fn passes_other_names_on_when_told_to_and_takes_only_the_right_answer() {
     task.await.unwrap();
 }
 
-#[test]
-fn one_device_does_not_take_the_place_of_others_at_the_resolvers() {
-    let mut waiting = Waiting::default();
-    let address = |last: u8| IpAddr::from([100, 64, 0, last]);
-    let entered = (0..1_000).filter(|_| waiting.enter(address(1))).count();
-    assert_eq!(entered, MAX_OF_ONE);
-    assert!(waiting.enter(address(2)));
-    let all = (3..=255).filter(|last| waiting.enter(address(*last))).count();
-    assert_eq!(all, MAX_FORWARDED - MAX_OF_ONE - 1);
-    waiting.leave(address(1));
-    assert!(waiting.enter(address(1)) && !waiting.enter(address(1)));
-    waiting.leave(address(2));
-    assert!(!waiting.0.contains_key(&address(2)));
+fn address(last: u8) -> IpAddr {
+    [100, 64, 0, last].into()
+}
+
+#[tokio::test]
+async fn an_address_that_has_enough_queries_waiting_asks_no_more_over_a_stream_and_others_do() {
+    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let resolver = resolver(&[upstream.local_addr().unwrap()]);
+    let _asked = tokio::spawn(async move {
+        loop {
+            let mut asked = upstream.accept().await.unwrap().0;
+            let mut message = read_message(&mut asked).await.unwrap();
+            message[2] |= 0x80;
+            write_message(&mut asked, &message).await.unwrap();
+        }
+    });
+    let asks = async |from: IpAddr| {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let client = async move {
+            write_message(&mut client, &query("example.com.", RecordType::A).to_vec().unwrap()).await.unwrap();
+            read_message(&mut client).await
+        };
+        tokio::join!(client, serve_stream(server, from, &resolver)).0.is_ok()
+    };
+    let held: Vec<_> = std::iter::from_fn(|| resolver.waiting.take(address(1))).collect();
+    assert_eq!(held.len(), MAX_OF_ONE);
+    assert!(!asks(address(1)).await);
+    assert!(asks(address(2)).await);
+    let others: Vec<_> = (2..=255).filter_map(|last| resolver.waiting.take(address(last))).collect();
+    assert_eq!(others.len(), MAX_FORWARDED - MAX_OF_ONE);
+    assert!(!asks(address(3)).await, "all together have enough");
+    drop(held);
+    assert!(asks(address(1)).await, "and what was answered leaves its place");
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::Gateway;
-use super::places::Places;
+use super::descriptors;
 use crate::access::Refusal;
 use crate::failure::Failure;
 use crate::identity::Origin;
@@ -64,7 +64,7 @@ fn verdict(flow: Option<&FlowHandle>, verdict: Verdict) {
 
 /// Takes connections until the data plane stops.
 pub(super) async fn attend(gateway: Arc<Gateway>, mut callers: Callers) {
-    let places = Places::of_this_process();
+    let places = descriptors::places();
     while let Some(call) = callers.next().await {
         let Some(place) = places.take(call.origin.device()) else {
             verdict(call.flow.as_ref(), Verdict::Denied { reason: "too many connections at the same time".into() });
@@ -186,5 +186,5 @@ async fn resolve(gateway: &Gateway, call: Call) {
         return verdict(flow, Verdict::Denied { reason: "DNS is at the gateway's own address".into() });
     }
     verdict(flow, Verdict::Allowed { session: "dns".into() });
-    dns::serve_stream(call.stream, &gateway.resolver).await;
+    dns::serve_stream(call.stream, call.origin.ends().source.ip(), &gateway.resolver).await;
 }
