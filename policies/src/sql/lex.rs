@@ -65,6 +65,27 @@ pub(super) fn lex(text: &str, standard_conforming_strings: bool) -> Result<Vec<T
     }
 }
 
+/// Cuts any text, also one that is no statement, or only the beginning of one: what has no end goes to the text's end, and what
+/// servers read differently is cut as one of them does. Of a text that a server reads, every string and comment is found.
+pub(super) fn lex_all(text: &str) -> Vec<Token> {
+    let mut scanner = Scanner { text, at: 0, backslashes: false };
+    let mut tokens = Vec::new();
+    // What is left of a comment without end is a comment.
+    while scanner.skip_blanks().is_ok() {
+        let from = scanner.at;
+        let kind = match scanner.token() {
+            Ok(Some(kind)) => kind,
+            Ok(None) => break,
+            Err(_) => {
+                scanner.at = from;
+                scanner.anything()
+            }
+        };
+        tokens.push(Token { kind, at: (from, scanner.at) });
+    }
+    tokens
+}
+
 struct Scanner<'t> {
     text: &'t str,
     at: usize,
@@ -158,6 +179,47 @@ impl Scanner<'_> {
         Ok(Some(kind))
     }
 
+    /// What [`Scanner::token`] does not take.
+    fn anything(&mut self) -> Kind {
+        let mut characters = self.rest().chars();
+        match (characters.next(), characters.next(), characters.next()) {
+            (Some('u' | 'U'), Some('&'), Some('"')) => self.anything_quoted(2),
+            (Some('"'), _, _) => self.anything_quoted(0),
+            (Some('u' | 'U'), Some('&'), Some('\'')) => {
+                self.at += 2;
+                self.string(false).unwrap_or_else(|_| self.endless())
+            }
+            (Some('\''), _, _) | (Some(_), Some('\''), _) => self.endless(),
+            (Some('$'), Some(next), _) if !next.is_ascii_digit() && self.dollar_delimiter().is_some() => self.endless(),
+            (Some('0'..='9' | '.'), _, _) => {
+                self.take_while(|c| is_word(c) || c == '.');
+                Kind::Number
+            }
+            (first, _, _) => {
+                self.take();
+                Kind::Symbol(first.map(String::from).unwrap_or_default())
+            }
+        }
+    }
+
+    /// A quoted name behind so many letters: one without end, one without anything in it, or one with escapes.
+    fn anything_quoted(&mut self, letters: usize) -> Kind {
+        self.at += letters;
+        let empty = self.rest().starts_with("\"\"") && !self.rest().starts_with("\"\"\"");
+        let end = self.at + 2;
+        let name = self.quoted().unwrap_or_default();
+        if empty {
+            self.at = end;
+        }
+        Kind::Quoted(name)
+    }
+
+    /// A string that has no end, or one behind which a comment has none.
+    fn endless(&mut self) -> Kind {
+        self.at = self.text.len();
+        Kind::String(None)
+    }
+
     fn symbol(&mut self, length: usize) -> Kind {
         let symbol = self.rest().chars().take(length).collect();
         self.at += length;
@@ -243,15 +305,20 @@ impl Scanner<'_> {
 
     /// `$$…$$` and `$tag$…$tag$`; nothing is escaped in them.
     fn dollar_quoted(&mut self) -> Result<Kind, &'static str> {
-        let rest = self.text.get(self.at + 1..).unwrap_or_default();
-        let is_tag = |c: char| is_word_start(c) || c.is_ascii_digit();
-        let tag = rest.split('$').next().filter(|tag| tag.len() < rest.len() && tag.chars().all(is_tag));
-        let delimiter = tag.map(|tag| format!("${tag}$")).ok_or("a \"$\" in it begins nothing")?;
+        let delimiter = self.dollar_delimiter().ok_or("a \"$\" in it begins nothing")?;
         let body = self.text.get(self.at + delimiter.len()..).unwrap_or_default();
         let length = body.find(&delimiter).ok_or("a string in dollar quotes has no end")?;
         let value = body.get(..length).unwrap_or_default().to_owned();
         self.at += 2 * delimiter.len() + length;
         Ok(Kind::String(Some(value)))
+    }
+
+    /// What a string in dollar quotes that begins here begins and ends with.
+    fn dollar_delimiter(&self) -> Option<String> {
+        let rest = self.text.get(self.at + 1..).unwrap_or_default();
+        let is_tag = |c: char| is_word_start(c) || c.is_ascii_digit();
+        let tag = rest.split('$').next().filter(|tag| tag.len() < rest.len() && tag.chars().all(is_tag))?;
+        Some(format!("${tag}$"))
     }
 
     fn number(&mut self) -> Result<Kind, &'static str> {

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lex::{Kind, Token, lex};
+use super::lex::{Kind, Token, lex_all};
 
 /// The text with its passwords blotted out: the strings behind PASSWORD in statements about roles and user mappings, and the
-/// values of `password=…` within strings, such as connections. Of a text that cannot be cut into words each string behind such
-/// a word counts as one, whether or not it has an end; nothing else is blotted out, so that nothing else can hide behind it.
+/// values of `password=…` within strings, such as connections. A string may be code as well, of a DO block say, and so it is
+/// cut into words as the text is: what is blotted out is a string or a name in quotes, or one run of characters behind
+/// `password=`, and never what stands beside strings or between comments, so that nothing can hide there.
 pub fn mask_secrets(sql: &str) -> Cow<'_, str> {
     if !is_suspect(sql) {
         return Cow::Borrowed(sql);
     }
-    match lex(sql, true) {
-        Ok(tokens) => blot(sql, secrets(sql, &tokens)),
-        Err(_) => blot(sql, strings_behind_signs(sql)),
-    }
+    let mut found = secrets(sql);
+    found.sort_by_key(|(place, _)| place.start);
+    blot(sql, found)
 }
 
 /// Whether something was blotted out of a text.
@@ -31,17 +31,17 @@ fn is_suspect(sql: &str) -> bool {
 /// What is blotted out, and what stands there instead.
 type Secret = (Range<usize>, &'static str);
 
-fn secrets(sql: &str, tokens: &[Token]) -> Vec<Secret> {
+fn secrets(sql: &str) -> Vec<Secret> {
     let mut found = Vec::new();
-    for tokens in tokens.split(|token| token.is_symbol(";")) {
+    for tokens in lex_all(sql).split(|token| token.is_symbol(";")) {
         for (at, token) in tokens.iter().enumerate() {
             let (begin, end) = token.at;
             match &token.kind {
+                Kind::String(_) | Kind::Quoted(_) | Kind::Word(_) if !token.is("null") && is_of_role(tokens, at) => {
+                    found.push((begin..end_of_role(tokens, sql).unwrap_or(end), MASK));
+                }
                 Kind::String(_) if is_announced(tokens, at) => found.push((begin..end, MASK)),
-                Kind::String(_) => found.extend(values(sql, begin..end)),
-                // Without the quotes that it wants.
-                Kind::Word(word) if word != "null" && is_of_role(tokens, at) => found.push((begin..end, MASK)),
-                Kind::Quoted(_) if is_of_role(tokens, at) => found.push((begin..end, MASK)),
+                Kind::String(_) => found.extend(secrets_within(sql, begin..end, 0)),
                 _ => {}
             }
         }
@@ -49,11 +49,126 @@ fn secrets(sql: &str, tokens: &[Token]) -> Vec<Secret> {
     found
 }
 
+/// The end of a statement about a role in which a quote is missing: where its secret ends, nobody can tell.
+fn end_of_role(tokens: &[Token], sql: &str) -> Option<usize> {
+    let last = tokens.last().filter(|last| matches!(last.kind, Kind::String(_) | Kind::Quoted(_)))?;
+    let text = sql.get(last.at.0..last.at.1).unwrap_or_default();
+    (last.at.1 == sql.len() && (text.len() == 1 || !text.ends_with(['\'', '"', '$']))).then_some(last.at.1)
+}
+
+/// What is secret in the content of a string, which may be code, a connection, JSON or anything.
+fn secrets_within(sql: &str, string: Range<usize>, depth: usize) -> Vec<Secret> {
+    let Some((content, places)) = sql.get(string.clone()).filter(|text| is_suspect(text)).map(content) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut behind = 0;
+    let tokens = lex_all(&content);
+    for (at, token) in tokens.iter().enumerate() {
+        let (begin, end) = token.at;
+        found.extend(run_in_gap(&content, behind..begin));
+        behind = end;
+        match &token.kind {
+            Kind::String(_) | Kind::Quoted(_) if is_announced_within(&tokens, at) => {
+                found.push(inside(&content, begin..end));
+            }
+            Kind::String(_) if depth < MAX_DEPTH => {
+                found.extend(secrets_within(&content, begin..end, depth + 1).into_iter().map(|(place, _)| place));
+            }
+            Kind::Word(_) if ends_with_sign(token) => found.extend(run(&content, end)),
+            _ => {}
+        }
+    }
+    found.extend(run_in_gap(&content, behind..content.len()));
+    let place = |at: usize| string.start + places.get(at).copied().unwrap_or(string.len());
+    found.into_iter().map(|found| (place(found.start)..place(found.end), INNER)).collect()
+}
+
+/// What a string stands for, and where each byte of that, and its end, lies in it.
+fn content(string: &str) -> (String, Vec<usize>) {
+    let dollars = string.starts_with('$');
+    let open = match dollars {
+        true => string.get(1..).and_then(|rest| rest.find('$')).map_or(string.len(), |at| at + 2),
+        false => string.find('\'').map_or(string.len(), |at| at + 1),
+    };
+    let mark = if dollars { string.get(..open).unwrap_or_default() } else { "'" };
+    let inner = string.get(open..).unwrap_or_default();
+    let inner = inner.strip_suffix(mark).unwrap_or(inner);
+    let escapes = string.starts_with(['e', 'E']);
+    let (mut content, mut places) = (String::new(), Vec::new());
+    let mut characters = inner.char_indices().peekable();
+    while let Some((at, mut c)) = characters.next() {
+        if escapes && c == '\\' {
+            c = characters.next().map_or(c, |(_, next)| if "nrt".contains(next) { ' ' } else { next });
+        } else if !dollars && c == '\'' && characters.next_if(|(_, next)| *next == '\'').is_none() {
+            // It goes on after a new line.
+            while characters.next_if(|(_, next)| *next != '\'').is_some() {}
+            characters.next();
+            continue;
+        }
+        content.push(c);
+        places.extend(std::iter::repeat_n(open + at, c.len_utf8()));
+    }
+    places.push(open + inner.len());
+    (content, places)
+}
+
+/// What is between the quotes of a string or a name.
+fn inside(text: &str, token: Range<usize>) -> Range<usize> {
+    let whole = text.get(token.clone()).unwrap_or_default();
+    let quote = whole.find(['\'', '"', '$']).unwrap_or_default();
+    let open = match whole.get(quote + 1..) {
+        Some(rest) if whole.starts_with('$') => rest.find('$').map_or(1, |at| at + 2),
+        _ => quote + 1,
+    };
+    let mark = whole.get(quote..open).unwrap_or_default();
+    let close = if whole.len() >= open + mark.len() && whole.ends_with(mark) { mark.len() } else { 0 };
+    token.start + open.min(whole.len())..token.end - close
+}
+
+/// The run of characters behind `password=` in a comment, or in what only looks like one.
+fn run_in_gap(text: &str, gap: Range<usize>) -> Option<Range<usize>> {
+    let before = text.get(..gap.end)?;
+    run(before, sign(before, gap)?)
+}
+
+/// A value without quotes: what stands behind `=` or `:`, as far as it is one run of characters.
+fn run(text: &str, behind: usize) -> Option<Range<usize>> {
+    let rest = text.get(behind..)?;
+    if let Some(named) = rest.strip_prefix("\\\"") {
+        // No server takes a backslash there for code: it is JSON within JSON.
+        let value = named.trim_start_matches([' ', ':']).strip_prefix("\\\"")?;
+        let (begin, value) = (text.len() - value.len(), value.get(..visible(value))?);
+        return Some(begin..begin + value.find("\\\"").unwrap_or(value.len()));
+    }
+    let value = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || "=:>".contains(c));
+    let begin = text.len() - value.len();
+    let assigned = rest.get(..rest.len() - value.len())?.contains(['=', ':']);
+    let value = value.get(..visible(value))?;
+    let length = value.find(|c: char| c.is_whitespace() || "'\"&,;)}".contains(c)).unwrap_or(value.len());
+    let length = value.get(..length)?.find("/*").unwrap_or(length);
+    (length > 0 && assigned).then_some(begin..begin + length)
+}
+
 /// `PASSWORD 'x'`, `password = 'x'`, `OPTIONS (password 'x')`, `set_config('password', 'x')`
 fn is_announced(tokens: &[Token], at: usize) -> bool {
     let before = |steps: usize| at.checked_sub(steps).and_then(|place| tokens.get(place));
-    before(1).is_some_and(is_sign)
-        || before(1).is_some_and(|token| !token.is_symbol(",")) && before(2).is_some_and(is_sign)
+    before(1).is_some_and(is_sign) || before(1).is_some_and(assigns) && before(2).is_some_and(is_sign)
+}
+
+/// The same within a string, where a name may end with the word, and JSON has it in quotes.
+fn is_announced_within(tokens: &[Token], at: usize) -> bool {
+    let before = |steps: usize| at.checked_sub(steps).and_then(|place| tokens.get(place));
+    before(1).is_some_and(ends_with_sign) || before(1).is_some_and(assigns) && before(2).is_some_and(ends_with_sign)
+}
+
+fn assigns(token: &Token) -> bool {
+    ["=", ":", ":=", "=>", "("].iter().any(|symbol| token.is_symbol(symbol))
+}
+
+fn ends_with_sign(token: &Token) -> bool {
+    let ends = |name: &str, sign: &str| name.to_ascii_lowercase().ends_with(sign);
+    token.name().is_some_and(|name| SIGNS.iter().any(|sign| ends(name, sign)))
 }
 
 /// What stands right behind PASSWORD in a statement that makes or changes a role.
@@ -66,75 +181,6 @@ fn is_of_role(tokens: &[Token], at: usize) -> bool {
 
 fn is_sign(token: &Token) -> bool {
     token.name().is_some_and(|name| SIGNS.iter().any(|sign| name.eq_ignore_ascii_case(sign)))
-}
-
-/// The values of `password=x`, `"password": "x"`, `PASSWORD ''x''` within a piece of text.
-fn values(sql: &str, within: Range<usize>) -> Vec<Secret> {
-    let mut found = Vec::new();
-    let mut at = within.start;
-    while let Some(behind) = sign(sql, at..within.end) {
-        at = behind;
-        let rest = sql.get(behind..within.end).unwrap_or_default();
-        let value = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || "=:>\\'\"".contains(c));
-        let (lead, value) = rest.split_at(rest.len() - value.len());
-        let value = value.get(..visible(value)).unwrap_or_default();
-        if value.is_empty() || !lead.contains(['=', ':', '\'', '"']) {
-            continue;
-        }
-        let length = match lead.chars().next_back().filter(|last| matches!(last, '\'' | '"')) {
-            Some(quote) => quoted(value, quote, lead.len() - lead.trim_end_matches(quote).len()),
-            None => value.find(|c: char| c.is_whitespace() || "'\"&,;)}".contains(c)).unwrap_or(value.len()),
-        };
-        let begin = behind + lead.len();
-        at = begin + length;
-        found.push((begin..at, INNER));
-    }
-    found
-}
-
-/// The first string behind each sign of a text that nobody can cut into words.
-fn strings_behind_signs(sql: &str) -> Vec<Secret> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(behind) = sign(sql, at..sql.len()) {
-        at = behind;
-        let rest = sql.get(behind..).unwrap_or_default();
-        let near = rest.get(..visible(rest)).unwrap_or_default();
-        let mut quotes = near.char_indices().filter(|(_, c)| matches!(c, '\'' | '"' | '$'));
-        let Some((begin, length)) = quotes.find_map(|(begin, quote)| Some((begin, string(near.get(begin..)?, quote)?)))
-        else {
-            continue;
-        };
-        at = behind + begin + length;
-        found.push((behind + begin..at, MASK));
-    }
-    found
-}
-
-/// How long the string is that begins here, if one does: to its end, or as far as can be seen.
-fn string(near: &str, quote: char) -> Option<usize> {
-    if quote != '$' {
-        // There may be a quote in it that should have been two.
-        return Some(near.rfind(quote).filter(|last| *last > 0).map_or(near.len(), |last| last + 1));
-    }
-    let (tag, body) = near.strip_prefix('$')?.split_once('$')?;
-    let plain = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
-    let delimiter = format!("${tag}$");
-    plain.then(|| body.find(&delimiter).map_or(near.len(), |end| end + 2 * delimiter.len()))
-}
-
-/// How long a value is that ends with as many quotes as it began with; twice as many stand for themselves.
-fn quoted(value: &str, quote: char, opening: usize) -> usize {
-    let mut at = 0;
-    while let Some(next) = value.get(at..).and_then(|rest| rest.find(quote)) {
-        let (before, from) = value.split_at(at + next);
-        let run = from.len() - from.trim_start_matches(quote).len();
-        if !before.ends_with('\\') && run % (2 * opening.max(1)) != 0 {
-            return before.len();
-        }
-        at = before.len() + run;
-    }
-    value.len()
 }
 
 /// Where the next sign ends.
@@ -159,6 +205,9 @@ fn blot(sql: &str, secrets: Vec<Secret>) -> Cow<'_, str> {
     }
     let (mut masked, mut from) = (String::with_capacity(sql.len()), 0);
     for (place, instead) in secrets {
+        if place.start < from {
+            continue;
+        }
         masked.push_str(sql.get(from..place.start).unwrap_or_default());
         masked.push_str(instead);
         from = place.end;
@@ -174,6 +223,8 @@ const SIGNS: [&str; 4] = ["password", "passwd", "sslpassword", "passfile"];
 const MASK: &str = "'***'";
 /// What stands in it instead of a value within one.
 const INNER: &str = "***";
+/// Strings within each other that are looked into.
+const MAX_DEPTH: usize = 6;
 /// The longest secret that is looked for without knowing the words around it, in bytes: no more hides behind a sign.
 const LONGEST: usize = 1_024;
 
@@ -235,6 +286,15 @@ mod tests {
                 "CREATE SUBSCRIPTION s CONNECTION 'password=s3cret' PUBLICATION p",
                 "CREATE SUBSCRIPTION s CONNECTION 'password=***' PUBLICATION p",
             ),
+            ("with blanks in JSON", r#"SELECT '{"db_password": "s3 cret"}'"#, r#"SELECT '{"db_password": "***"}'"#),
+            ("in JSON in JSON", r#"SELECT '"{\"password\": \"s3cret\"}"'"#, r#"SELECT '"{\"password\": \"***\"}"'"#),
+            ("behind a dash", "SELECT f('host=xn--a password=s3cret')", "SELECT f('host=xn--a password=***')"),
+            ("behind an apostrophe", "SELECT f('don''t: password=s3cret')", "SELECT f('don''t: password=***')"),
+            (
+                "with Unicode escapes",
+                "ALTER ROLE a PASSWORD U&'s3cret' VALID UNTIL '2030'",
+                "ALTER ROLE a PASSWORD '***' VALID UNTIL '2030'",
+            ),
             ("cut in the middle", "ALTER ROLE a PASSWORD 's3cr", "ALTER ROLE a PASSWORD '***'"),
             ("cut, in dollar quotes", "ALTER ROLE a PASSWORD $$s3cr", "ALTER ROLE a PASSWORD '***'"),
             ("no password", "SELECT 'x' FROM t", "SELECT 'x' FROM t"),
@@ -256,6 +316,15 @@ mod tests {
             ("a text of too many words", format!("SELECT /* password 'a' */ 'b', evil() {tail}")),
             ("a string without end", format!("SELECT /* password $$ */ 1{} evil() {tail}", " ".repeat(2_000))),
             ("a column", "SELECT password evil FROM u".to_owned()),
+            ("a block between comments", "DO $$BEGIN /*password '*/evil(); /*'*/ END$$".to_owned()),
+            ("the same without blanks", "DO $$BEGIN/*password='*/evil/**/();/*'*/END$$".to_owned()),
+            ("code between strings", "DO $$BEGIN EXECUTE 'SELECT ''password '', evil(), ''x'''; END$$".to_owned()),
+            ("code between comments in a string", "SELECT f('SELECT 1 /*password ''*/, evil() /*''*/')".to_owned()),
+            ("a text with Unicode escapes", "SELECT U&'\\0041' /*password '*/, evil() /*'*/".to_owned()),
+            ("a name with Unicode escapes", "SELECT U&\"a\" /*password '*/, evil() /*'*/".to_owned()),
+            ("a number of another form", "SELECT 0x1F /*password '*/, evil() /*'*/".to_owned()),
+            ("a text that is cut in a string", format!("SELECT /*password '*/ evil() /*'*/, 'x{tail}")),
+            ("an operator", "SELECT password || 'evil'".to_owned()),
         ] {
             let masked = mask_secrets(&sql);
             assert!(masked.contains("evil"), "{name}: {:.200}", masked);
