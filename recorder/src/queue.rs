@@ -88,6 +88,8 @@ struct Inner {
     /// The writer is not woken for fewer bytes than these.
     enough: usize,
     taken: HashSet<StreamId>,
+    /// The last message is in, or was: nothing may lie behind it, where it would be lost.
+    closed: bool,
     /// Nobody takes messages out any more.
     ended: bool,
 }
@@ -152,6 +154,7 @@ impl Queue {
         // The time is taken under the lock, so that times never run backwards along the queue.
         let at_us = self.now_us();
         let (bytes, last) = (message.cost(), message.is_last());
+        inner.closed = last;
         inner.waiting.push_back(Queued { at_us, message, bytes, room });
         self.inserted(inner, bytes, last);
         Ok(())
@@ -180,7 +183,7 @@ impl Queue {
     /// What waits, while something can be added to it.
     fn open(&self) -> Result<MutexGuard<'_, Inner>, RecorderError> {
         let inner = self.lock();
-        if inner.ended { Err(self.error()) } else { Ok(inner) }
+        if inner.ended || inner.closed { Err(self.error()) } else { Ok(inner) }
     }
 
     /// Wakes the writer if that is worth it.
@@ -251,7 +254,7 @@ impl Queue {
             {
                 let mut inner = self.lock();
                 inner.enough = enough;
-                if inner.bytes >= enough || inner.waiting.back().is_some_and(|queued| queued.message.is_last()) {
+                if inner.bytes >= enough || inner.closed {
                     return inner.bytes;
                 }
             }
@@ -410,5 +413,28 @@ mod tests {
         queue.fail(RecorderError::Stopped);
         assert!(matches!(waiting.await.unwrap(), Err(RecorderError::Stopped)));
         assert!(matches!(queue.push(kilobytes(1)).await, Err(RecorderError::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn nothing_lies_behind_the_last_message() {
+        let queue = Arc::new(Queue::new(Instant::now()));
+        queue.push_event(b"{\"type\":\"resumed\"}").await.unwrap();
+        // Whoever has got its room and is overtaken by the end has recorded nothing, and hears so.
+        let room = queue.take_room(64).await.unwrap();
+        let end = End {
+            outcome: crate::Outcome::Completed,
+            reason: String::new(),
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        };
+        let close = || Message::Close(end.clone(), oneshot::channel().0);
+        queue.close(close()).unwrap();
+        assert!(matches!(queue.insert_event(b"{}", room), Err(RecorderError::Closed)));
+        assert!(matches!(queue.close(close()), Err(RecorderError::Closed)));
+        queue.push_last(Message::Finish(StreamId::Stdout(0)));
+        let ready = tokio::time::timeout(Duration::from_secs(5), queue.ready(128 << 10)).await;
+        assert!(ready.is_ok(), "the writer hears of the end, whatever came after it");
+        assert!(matches!(queue.pop().unwrap().message, Message::Events(..)));
+        assert!(matches!(queue.pop().unwrap().message, Message::Close(..)));
+        assert!(queue.is_empty());
     }
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sallyport_recorder::{
     End, Event, Outcome, OutputStream, State, StreamId, TerminalHeader,
@@ -218,4 +220,42 @@ async fn a_recording_is_found_by_the_beginning_of_its_name() {
     assert!(world.store.find("").unwrap_err().to_string().contains("2 recordings"));
     assert!(world.store.find("zz").is_err());
     drop(second);
+}
+
+/// Whoever was told that an event is recorded finds it there once, and whoever was not finds it never, wherever the end came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_recorded_while_the_session_ends_is_there_exactly_once() {
+    for round in 0..100_u64 {
+        let world = World::new();
+        let (recording, folder) = world.record().await;
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let recording = recording.clone();
+                tokio::spawn(async move {
+                    let mut recorded = 0;
+                    while recording.event(Event::ExitStatus { channel: writer, status: recorded }).await.is_ok() {
+                        recorded += 1;
+                        tokio::task::yield_now().await;
+                    }
+                    (0..recorded).map(move |status| (writer, status))
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_micros(round * 20)).await;
+        recording.close(world.end()).await.unwrap();
+        let mut expected = vec![];
+        for writer in writers {
+            expected.extend(writer.await.unwrap());
+        }
+        let entries = RecordingReader::open(&folder).unwrap().entries().map(|entry| entry.unwrap().item);
+        let mut found: Vec<_> = entries
+            .filter_map(|item| match item {
+                Item::Event(Event::ExitStatus { channel, status }) => Some((channel, status)),
+                _ => None,
+            })
+            .collect();
+        found.sort_unstable();
+        let (here, told) = (found.len(), expected.len());
+        assert!(found == expected, "round {round}: {here} are there, of {told} that were said to be");
+    }
 }
