@@ -67,7 +67,7 @@ pub struct PostgresCapability {
 
 impl PostgresCapability {
     /// No right at all: where capabilities begin to add up.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         PostgresCapability {
             statements: StatementRule::default(),
             functions: FunctionRule::default(),

@@ -19,10 +19,7 @@ pub(super) struct Judge {
     rules: Vec<String>,
     replicates: bool,
     reading: Reading,
-    /// What no server and no client can guess.
-    nonce: u64,
-    refused: u64,
-    /// Errors that the server still owes, by their numbers.
+    /// Errors that the server still owes, each with a number that was drawn for it: nobody can name one before it is there.
     owed: VecDeque<(u64, ErrorResponse)>,
 }
 
@@ -44,8 +41,6 @@ impl Judge {
             rules: permit.rules().to_vec(),
             replicates,
             reading: Reading::default(),
-            nonce: rand::random(),
-            refused: 0,
             owed: VecDeque::new(),
         }
     }
@@ -129,21 +124,15 @@ impl Judge {
         if self.owed.is_empty() {
             return None;
         }
-        let marker = format!("{MARKER}{:016x}_", self.nonce);
-        let at = payload.windows(marker.len()).position(|window| window == marker.as_bytes())?;
-        let digits = payload.get(at + marker.len()..)?.iter().take_while(|byte| byte.is_ascii_digit());
-        let number = digits.fold(0_u64, |number, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')));
+        let at = payload.windows(MARKER.len()).position(|window| window == MARKER.as_bytes())?;
+        let digits = payload.get(at + MARKER.len()..)?.get(..16)?;
+        let number = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        let place = self.owed.iter().position(|(owed, _)| *owed == number)?;
         // The server passes over what comes before a Sync once it has found an error: those are not owed any more.
-        while let Some((owed, error)) = self.owed.pop_front() {
-            if owed == number {
-                return Some(error.bytes());
-            }
-        }
-        None
+        self.owed.drain(..=place).next_back().map(|(_, error)| error.bytes())
     }
 
     fn substitute(&mut self, tag: u8, name: &[u8], refusal: &Refusal) -> Vec<u8> {
-        self.refused += 1;
         let error = ErrorResponse {
             severity: Severity::Error,
             code: SqlState::INSUFFICIENT_PRIVILEGE,
@@ -154,8 +143,9 @@ impl Judge {
         if self.owed.len() == OWED_MAX {
             self.owed.pop_front();
         }
-        self.owed.push_back((self.refused, error));
-        let text = format!("{MARKER}{:016x}_{}\0", self.nonce, self.refused);
+        let number = rand::random::<u64>();
+        self.owed.push_back((number, error));
+        let text = format!("{MARKER}{number:016x}\0");
         match tag {
             // No types of parameters.
             frontend::PARSE => message(tag, &[name, &[0], text.as_bytes(), &[0, 0]].concat()),
@@ -200,6 +190,29 @@ const OWED_MAX: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge() -> Judge {
+        let capability = PostgresCapability::nothing();
+        Judge { capability, rules: Vec::new(), replicates: false, reading: Reading::default(), owed: VecDeque::new() }
+    }
+
+    #[test]
+    fn an_error_stands_for_its_own_refusal_once_and_for_those_that_were_passed_over() {
+        let mut judge = judge();
+        let refused: Vec<_> = ["first", "second", "third"]
+            .map(|message| {
+                let refusal = Refusal::of_any_rule(&judge.capability, message.to_owned(), "");
+                judge.substitute(frontend::QUERY, b"", &refusal)
+            })
+            .into();
+        assert_eq!(judge.answer(b"SERROR\0C42601\0Msyntax error\0\0"), None);
+        assert_eq!(judge.answer(b"Msyntax error at or near \"sallyport_refused_0123456789abcdef\"\0\0"), None);
+        assert_eq!(judge.answer(b"Msallyport_refused_\0\0"), None);
+        let told = judge.answer(&refused[1]).unwrap();
+        assert!(String::from_utf8_lossy(&told).contains("second"));
+        assert_eq!((judge.answer(&refused[0]), judge.answer(&refused[1])), (None, None));
+        assert!(String::from_utf8_lossy(&judge.answer(&refused[2]).unwrap()).contains("third"));
+    }
 
     #[test]
     fn a_name_without_end_is_found_in_every_message_that_has_one() {

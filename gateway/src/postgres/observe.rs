@@ -119,7 +119,11 @@ impl Observer {
 
     /// Whether so much waits for answers that no more should be taken from the client until some have come.
     pub fn is_full(&self) -> bool {
-        self.pending.len() >= PENDING_FULL
+        match self.pending.len() {
+            PENDING_FULL.. => true,
+            PENDING_MANY.. => self.pending.iter().map(Expect::size).sum::<usize>() >= PENDING_BYTES,
+            _ => false,
+        }
     }
 
     fn expectation(&mut self, at: Duration, frame: Frame<'_>) -> Option<Expect> {
@@ -224,9 +228,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..NAME_MAX).unwrap_or(bytes)).into_owned()
 }
 
-/// Messages without an answer from which on the client should wait. A server holds back no more answers than fit into its
-/// buffer of 8 kB, a thousand or two.
+/// Messages without an answer from which on the client should wait.
 const PENDING_FULL: usize = 16 * 1024;
+
+/// The same where what is kept of them takes [`PENDING_BYTES`]. A server holds back no more answers than fit into its buffer of
+/// 8 kB, which are fewer: it has answered some of so many before it needs to hear more.
+const PENDING_MANY: usize = 2_048;
+
+/// Texts and values of messages without an answer, in bytes.
+const PENDING_BYTES: usize = 8 << 20;
 
 /// Messages without an answer from which on no more are followed: more than come with one read beside those.
 const PENDING_MAX: usize = 256 * 1024;

@@ -39,6 +39,12 @@ impl Bound {
         Some(bound)
     }
 
+    /// What is kept of its values, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let bytes = |value: &Raw| size_of::<Raw>() + value.bytes.as_ref().map_or(0, Vec::len);
+        self.values.iter().map(bytes).sum()
+    }
+
     /// Stops where the message ends, or says something that cannot be.
     fn read_values(&mut self, rest: &[u8], rule: ParameterRule) -> Option<()> {
         let (count, mut rest) = number(rest)?;

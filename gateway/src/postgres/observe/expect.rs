@@ -148,6 +148,19 @@ impl Expect {
         }
     }
 
+    /// What is kept of it, in bytes.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Query(query) => size_of::<Query>() + query.text.size(),
+                Self::Parse(parse) => size_of::<Parse>() + parse.text.size() + size_of_val(parse.types.as_slice()),
+                Self::Bind(bound, _) => size_of::<Bound>() + bound.size(),
+                Self::Execute(_) => size_of::<Execute>(),
+                Self::Call(_) => size_of::<Call>(),
+                _ => 0,
+            }
+    }
+
     /// Whether a ReadyForQuery may end it now.
     pub(super) fn may_be_over(&self) -> bool {
         match self {

@@ -52,6 +52,11 @@ impl Text {
         }
     }
 
+    /// What is kept of it, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.sql.text.len()
+    }
+
     /// The text as it is recorded.
     pub(super) fn sql(&self) -> Sql {
         self.sql.clone()
