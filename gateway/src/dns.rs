@@ -63,7 +63,7 @@ pub async fn serve_datagrams(mut datagrams: Datagrams, resolver: &Resolver) -> i
                     // An answer that cannot be sent is one that got lost on its way: the client asks again.
                     Reply::Answer(bytes) => drop(datagrams.send_to(&bytes, from).await),
                     Reply::Forward => {
-                        // So it does when the house is full and its query is dropped.
+                        // With no place free the query is dropped, and the client asks again.
                         let Some(place) = resolver.waiting.take(from.ip()) else { continue };
                         let (query, upstream) = (query.to_vec(), Arc::clone(&resolver.upstream));
                         forwarded.spawn(async move {

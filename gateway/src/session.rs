@@ -28,7 +28,7 @@ use crate::identity::Caller;
 use crate::target::Target;
 
 pub use budget::Budgets;
-pub(crate) use budget::{Budget, Share};
+pub(crate) use budget::{Budget, SMALL, Share};
 pub(crate) use dial::{dial_to_clean_up, dial_to_probe};
 pub use inside::{InnerCall, Inside};
 use limits::Activity;

@@ -50,13 +50,7 @@ impl Message {
 
     /// The room that it takes.
     pub(crate) fn cost(&self) -> usize {
-        OVERHEAD
-            + match self {
-                // Each has paid for itself as it came.
-                Self::Events(..) => 0,
-                Self::Output(_, bytes) => bytes.len(),
-                _ => 0,
-            }
+        OVERHEAD + if let Self::Output(_, bytes) = self { bytes.len() } else { 0 }
     }
 }
 

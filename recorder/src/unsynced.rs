@@ -124,8 +124,8 @@ mod tests {
         let (day, _) = day_of(&first);
         sync_all(&[first]).unwrap();
         assert_eq!(*day.synced.lock().unwrap(), 2);
-        sync_all(&[second]).unwrap();
         let third = today.made_in(root.path()).unwrap();
+        sync_all(&[second]).unwrap();
         assert_eq!((day_of(&third).1, *day.synced.lock().unwrap()), (3, 2));
         sync_all(&[third]).unwrap();
         assert_eq!(*day.synced.lock().unwrap(), 3);

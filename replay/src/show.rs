@@ -112,7 +112,7 @@ impl Summary {
                     self.more += 1;
                 }
             }
-            Event::ChannelOpen { channel, .. } => self.change(channel, |_| {}),
+            Event::ChannelOpen { channel, .. } => self.begin(channel),
             Event::Shell { channel } => self.change(channel, |of| of.what = Some("shell".to_owned())),
             Event::Exec { channel, command } => self.change(channel, |of| of.what = Some(format!("exec {command}"))),
             Event::Subsystem { channel, name } => {
@@ -133,6 +133,7 @@ impl Summary {
                 self.change(channel, |of| of.file(FileLine { at_ms, what }));
             }
             Event::ForwardOpened { channel, kind, address, .. } => {
+                self.begin(channel);
                 self.change(channel, |of| of.what = Some(timeline::forward(&kind, &address)));
             }
             Event::ForwardClosed { channel, sent, received, .. } | Event::ChannelClose { channel, sent, received } => {
@@ -142,12 +143,19 @@ impl Summary {
         }
     }
 
-    fn change(&mut self, channel: u32, change: impl FnOnce(&mut Channel)) {
-        if self.channels.len() >= MOST && !self.channels.contains_key(&channel) {
+    /// Lists a channel that begins, or counts it.
+    fn begin(&mut self, channel: u32) {
+        if self.channels.len() < MOST {
+            self.channels.entry(channel).or_default();
+        } else if !self.channels.contains_key(&channel) {
             self.more += 1;
-            return;
         }
-        change(self.channels.entry(channel).or_default());
+    }
+
+    fn change(&mut self, channel: u32, change: impl FnOnce(&mut Channel)) {
+        if self.channels.len() < MOST || self.channels.contains_key(&channel) {
+            change(self.channels.entry(channel).or_default());
+        }
     }
 
     fn about_recording(&self) -> String {
@@ -249,7 +257,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_keep_two_digits() {
+    fn channels_beyond_the_limit_are_counted_once_each() {
+        let mut summary = Summary {
+            state: State::Sealed,
+            bytes: 0,
+            channels: BTreeMap::new(),
+            database: None,
+            incidents: Vec::new(),
+            more: 0,
+            damage: Vec::new(),
+        };
+        let limit = u32::try_from(MOST).unwrap();
+        for channel in 0..limit + 3 {
+            let (kind, address) = ("local".to_owned(), "localhost:22".to_owned());
+            match channel % 2 {
+                0 => summary.add(0, Event::ChannelOpen { channel, kind: "session".to_owned() }),
+                _ => summary.add(0, Event::ForwardOpened { channel, kind, address, originator: String::new() }),
+            }
+            summary.add(1, Event::Exec { channel, command: "true".to_owned() });
+            summary.add(2, Event::ExitStatus { channel, status: 0 });
+            summary.add(3, Event::ChannelClose { channel, sent: 1, received: 2 });
+        }
+        assert_eq!((summary.channels.len(), summary.more), (MOST, 3));
+        assert!(summary.channels.values().all(|channel| channel.sent == 1));
+    }
+
+    #[test]
+    fn one_of_a_thing_is_told_as_one() {
+        assert_eq!([0_u64, 1, 2].map(|count| counted(count, "row")), ["0 rows", "1 row", "2 rows"]);
+        assert_eq!(counted(1_usize, "segment"), "1 segment");
+    }
+
+    #[test]
+    fn sizes_have_one_decimal_and_never_round_to_a_thousand() {
         let rows = [
             (0, "0 B"),
             (999, "999 B"),

@@ -52,12 +52,8 @@ fn is_stream(path: &Path) -> bool {
     if !lies_there.is_symlink() {
         return !lies_there.is_file();
     }
-    let in_system = |path: &Path| {
-        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-        folder.is_some_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
-    };
-    let target = || Some(path.parent()?.join(path.read_link().ok()?));
-    in_system(path) || target().is_some_and(|target| in_system(&target))
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.is_some_and(|folder| folder == Path::new("/dev") || folder.starts_with("/proc"))
 }
 
 fn opened(path: &Path) -> io::Result<File> {

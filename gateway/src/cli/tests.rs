@@ -531,9 +531,11 @@ fn an_export_takes_the_place_of_a_file_or_a_link_and_is_private() {
     std::fs::write(desk.path("victim"), "mine").unwrap();
     symlink(desk.path("victim"), folder.join("link")).unwrap();
     symlink("nowhere", folder.join("dangling")).unwrap();
+    symlink("/dev/null", folder.join("device")).unwrap();
+    symlink("/proc/self/fd/2", folder.join("descriptor")).unwrap();
     std::fs::write(folder.join("old"), "x".repeat(10_000)).unwrap();
     std::fs::set_permissions(folder.join("old"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    for name in ["new", "old", "link", "dangling"] {
+    for name in ["new", "old", "link", "dangling", "device", "descriptor"] {
         let path = folder.join(name);
         desk.run(&format!("export {id} -o {}", path.display())).ended.unwrap();
         let metadata = path.symlink_metadata().unwrap();
@@ -541,7 +543,7 @@ fn an_export_takes_the_place_of_a_file_or_a_link_and_is_private() {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello there\n", "{name}");
     }
     assert_eq!(std::fs::read_to_string(desk.path("victim")).unwrap(), "mine");
-    assert_eq!(names(&folder).len(), 4);
+    assert_eq!(names(&folder).len(), 6);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) struct SaltedByTarget(Mutex<HashMap<String, (PostgresTarget, Arc<Salt
 /// The keys of the passwords that the gateway logs in with at one target.
 pub(crate) struct Salted {
     marks: hmac::Key,
-    /// The one that was used last is the last one.
+    /// The one whose role has proved itself last is the last one.
     kept: Mutex<VecDeque<(Mark, Arc<ScramKeys>)>>,
 }
 
@@ -87,12 +87,7 @@ impl Salted {
 
     /// The keys, if they are at hand.
     pub(crate) fn find(&self, mark: &Mark) -> Option<Arc<ScramKeys>> {
-        let mut kept = self.kept.lock();
-        let at = kept.iter().position(|(known, _)| known == mark)?;
-        let found = kept.remove(at)?;
-        let keys = Arc::clone(&found.1);
-        kept.push_back(found);
-        Some(keys)
+        self.kept.lock().iter().find(|(known, _)| known == mark).map(|(_, keys)| Arc::clone(keys))
     }
 
     /// Keeps the keys of a password that the server has shown to know as well, in the place of those that its role had before:
@@ -178,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_are_kept_and_those_that_were_used_last() {
+    fn so_many_are_kept_those_of_the_roles_that_last_proved_themselves() {
         let salted = Salted::default();
         let mark = |number: usize| salted.mark(&number.to_string(), "hunter2", b"salt", NonZeroU32::MIN);
         (0..KEPT_MAX).for_each(|number| salted.keep(mark(number), keys()));

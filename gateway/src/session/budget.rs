@@ -105,8 +105,8 @@ fn allowed(others: usize, limits: Limits) -> usize {
 const DEVICE: Limits = Limits { all: 32 << 20, large: 24 << 20, large_part: 5, small_part: 64 };
 /// Of a session: two thirds of that, and the first five can be of 2 MB.
 const SESSION: Limits = Limits { all: 21 << 20, large: 16 << 20, large_part: 4, small_part: 42 };
-/// The largest small share, in bytes: a window with room for a packet.
-const SMALL: usize = 48 << 10;
+/// The largest small share, in bytes: what a channel's window begins with, which has room for a packet.
+pub(crate) const SMALL: usize = 48 << 10;
 
 #[cfg(test)]
 mod tests {

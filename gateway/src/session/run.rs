@@ -1,4 +1,4 @@
-//! Runs one session from its approach to its seal, and is the only code that logs and counts how it ended.
+//! Runs one session from its approach to its seal, and alone logs how it ended.
 //!
 //! The broker runs in a task of its own, so that its panic ends this session alone. When the gateway wants the session to
 //! end, the broker is told why through [`Session::ended`] and has [`FAREWELL`] to tell its caller; then it is stopped.
@@ -256,7 +256,7 @@ async fn discard(recording: Option<Recording>, access: &Access) {
     }
 }
 
-/// A session that is over before is a short one.
+/// A session that ends sooner than this after its permit is listed with its account at its end alone.
 const SHORT: Duration = Duration::from_secs(1);
 /// How long a broker may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use russh::{ChannelId, ChannelMsg, ChannelWriteHalf};
 
-use crate::session::{Budget, Share};
+use crate::session::{Budget, SMALL, Share};
 
 /// The window of the peer at one end of a channel.
 pub(super) struct Window<'a, M: From<(ChannelId, ChannelMsg)>> {
@@ -140,14 +140,15 @@ fn bytes_of(window: u32) -> usize {
 pub(super) const OPENING: u32 = 4 * 1024;
 /// The largest packet that a peer may send, in bytes of data (RFC 4253, section 6.1).
 pub(super) const PACKET: u32 = 32 * 1024;
-/// What it is given at once: room for a packet, and for half of one that the peer is not told of yet.
-const FIRST: usize = 48 * 1024;
+/// What it is given at once, in bytes: room for a packet, and for half of one that the peer is not told of yet.
+const FIRST: usize = SMALL;
 /// The most, in bytes; OpenSSH's own size, and 16 MB was slower.
 const WIDEST: usize = 2 * 1024 * 1024;
 /// The most of a terminal: five megabytes of text a second where a round trip takes 50 ms.
 const TERMINAL: usize = 256 * 1024;
-/// The window is opened again in so many steps, or in steps of this many bytes: small beside the window, large beside a packet.
+/// The window is opened again in so many steps: each is small beside it.
 const STEPS: usize = 4;
+/// The largest step, in bytes: large beside a packet.
 const STEP: usize = 128 * 1024;
 /// How many times wider it becomes at once.
 const GROWTH: usize = 4;
