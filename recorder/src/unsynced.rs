@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -70,6 +70,8 @@ struct Day {
     made: AtomicU64,
     /// How many of them the disk has.
     synced: Mutex<u64>,
+    /// The disk has failed, which the system tells but once.
+    failed: AtomicBool,
 }
 
 impl Today {
@@ -80,11 +82,11 @@ impl Today {
         let there = place(std::fs::metadata(day)?);
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let day_held = match &*held {
-            Some(held) if place(held.folder.metadata()?) == there => Arc::clone(held),
+            Some(held) if !held.has_failed() && place(held.folder.metadata()?) == there => Arc::clone(held),
             _ => {
                 day.parent().map_or(Ok(()), |root| File::open(root)?.sync_all())?;
-                let (made, synced) = (AtomicU64::new(0), Mutex::new(0));
-                Arc::clone(held.insert(Arc::new(Day { folder: File::open(day)?, made, synced })))
+                let (made, synced, failed) = (AtomicU64::new(0), Mutex::new(0), AtomicBool::new(false));
+                Arc::clone(held.insert(Arc::new(Day { folder: File::open(day)?, made, synced, failed })))
             }
         };
         let entries = day_held.made.fetch_add(1, Ordering::AcqRel) + 1;
@@ -95,13 +97,25 @@ impl Today {
 impl Day {
     /// Waits for the disk to have the first so many entries. Whoever comes while another waits finds most of it done.
     fn sync(&self, entries: u64) -> io::Result<()> {
+        self.sync_by(entries, |folder| folder.sync_data())
+    }
+
+    fn sync_by(&self, entries: u64, sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_failed() {
+            return Err(io::Error::other("the disk failed when the folder of the day was last written"));
+        }
         if *synced < entries {
             let made = self.made.load(Ordering::Acquire);
-            self.folder.sync_data()?;
+            sync(&self.folder).inspect_err(|_| self.failed.store(true, Ordering::Release))?;
             *synced = made;
         }
         Ok(())
+    }
+
+    /// Asked without waiting for whoever waits for the disk.
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 }
 
@@ -129,6 +143,19 @@ mod tests {
         assert_eq!((day_of(&third).1, *day.synced.lock().unwrap()), (3, 2));
         sync_all(&[third]).unwrap();
         assert_eq!(*day.synced.lock().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_disk_that_fails_fails_all_who_wait_for_it_and_nobody_who_comes_later() {
+        let root = tempfile::tempdir().unwrap();
+        let today = Today::default();
+        let [first, second] = [(); 2].map(|()| today.made_in(root.path()).unwrap());
+        let (day, entries) = day_of(&first);
+        day.sync_by(entries, |_| Err(io::Error::other("it broke"))).unwrap_err();
+        assert!(sync_all(&[second]).is_err(), "the system tells a failure but once");
+        let third = today.made_in(root.path()).unwrap();
+        assert_eq!(day_of(&third).1, 1, "it is opened anew");
+        sync_all(&[third]).unwrap();
     }
 
     #[test]

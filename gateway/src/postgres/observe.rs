@@ -122,6 +122,11 @@ impl Observer {
         match self.pending.len() {
             PENDING_FULL.. => true,
             PENDING_MANY.. => self.pending.iter().map(Expect::size).sum::<usize>() >= PENDING_BYTES,
+            // A server holds back no answer to a query.
+            PENDING_SOME.. => {
+                let queries = self.pending.iter().filter(|expect| matches!(expect, Expect::Query(_)));
+                queries.map(Expect::size).sum::<usize>() >= PENDING_BYTES
+            }
             _ => false,
         }
     }
@@ -234,6 +239,9 @@ const PENDING_FULL: usize = 16 * 1024;
 /// The same where what is kept of them takes [`PENDING_BYTES`]. A server holds back no more answers than fit into its buffer of
 /// 8 kB, which are fewer: it has answered some of so many before it needs to hear more.
 const PENDING_MANY: usize = 2_048;
+
+/// Fewer take less than [`PENDING_BYTES`], whatever they are.
+const PENDING_SOME: usize = 128;
 
 /// Texts and values of messages without an answer, in bytes.
 const PENDING_BYTES: usize = 8 << 20;

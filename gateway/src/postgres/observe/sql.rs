@@ -78,7 +78,7 @@ impl Text {
             return Vec::new();
         }
         let pieces = sallyport_policies::sql::split(&self.sql.text);
-        if pieces.len() > 1 { pieces } else { Vec::new() }
+        if (2..=PIECES_MAX).contains(&pieces.len()) { pieces } else { Vec::new() }
     }
 
     /// One of its statements.
@@ -104,6 +104,9 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
 
 /// Bytes of a text that are recorded once more.
 const BEGINNING_MAX: usize = 256;
+
+/// Statements of one text that are told apart: what is kept of their places takes no more than the text itself.
+const PIECES_MAX: usize = 1_024;
 
 /// Bytes of a text that are recorded.
 pub(super) const TEXT_MAX: usize = 16 * 1024;
