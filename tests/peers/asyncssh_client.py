@@ -36,7 +36,9 @@ async def terminal(connection):
 
 
 async def signals(connection):
-    process = await connection.create_process("exec sleep 1000")
+    process = await connection.create_process("echo runs; exec sleep 1000")
+    # sshd's child takes the signal for its own until it has become the program.
+    assert await process.stdout.readline() == "runs\n"
     process.send_signal("TERM")
     await process.wait()
     assert process.exit_signal[0] == "TERM", process.exit_signal

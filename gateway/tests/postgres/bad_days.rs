@@ -101,15 +101,7 @@ async fn a_client_that_is_killed_in_mid_statement_leaves_nothing_running() {
     sleeper.kill().await.unwrap();
     stopped(&stand).await;
     stand.recorded("\"unfinished\":true").await;
-    // The row is closed after the recording.
-    let outcome = loop {
-        let mut rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
-        match rows.remove(0).outcome {
-            Some(outcome) => break outcome,
-            None => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
-    assert_eq!(outcome, "completed", "a client that is gone is nobody's fault");
+    assert_eq!(outcome(&stand).await, "completed", "a client that is gone is nobody's fault");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +134,18 @@ async fn a_recording_that_fails_ends_its_session_between_two_answers_and_says_wh
     while stand.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'analyst'") != "0" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
-    assert_eq!(rows[0].outcome.as_deref(), Some("recording"));
+    assert_eq!(outcome(&stand).await, "recording");
+}
+
+/// How the session ended that began last, once its row is closed, which it is after its recording.
+async fn outcome(stand: &Stand) -> String {
+    loop {
+        let mut rows = stand.middle.runner.state.sessions(&Default::default()).await.unwrap();
+        match rows.remove(0).outcome {
+            Some(outcome) => break outcome,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// Waits until the server runs no statement of a session's any more; it would for ten minutes by itself.
