@@ -15,11 +15,11 @@ fn interactive(world: &World) -> String {
     terminal.enter("echo marker-$((40 + 2))");
     terminal.wait_for("marker-42");
     terminal.enter("exit");
-    the_session(world, "ended")
+    the_session(world)
 }
 
 /// The id of the world's one session, once it has ended.
-fn the_session(world: &World, _until: &str) -> String {
+fn the_session(world: &World) -> String {
     let mut id = String::new();
     wait_until("the session has ended", || {
         let sessions = sessions(world, &[]);
@@ -115,7 +115,7 @@ fn an_exec_is_recorded_byte_for_byte_each_stream_apart() {
     let alice = world.caller("alice@example.com", "laptop");
     let done = alice.ssh(&["ubuntu@web1", "head -c 3000000 /dev/zero; echo to-error >&2; exit 3"]);
     assert_eq!((done.code, done.stdout.len()), (3, 3_000_000));
-    let id = the_session(&world, "ended");
+    let id = the_session(&world);
     let folder = folder_of(&world, &id);
     let stream = |name: &str| {
         let mut zstd = Command::new("zstd");

@@ -45,7 +45,9 @@ fn secrets(sql: &str) -> Vec<Secret> {
                 Kind::String(_) if is_announced(tokens, at) => found.push((begin..end, MASK)),
                 // A command for a shell, which finds code in anything.
                 Kind::String(_) if is_program(tokens, at) => {}
-                Kind::String(_) => found.extend(secrets_within(sql, begin..end, 0)),
+                Kind::String(_) => {
+                    found.extend(secrets_within(sql, begin..end, 0).into_iter().map(|place| (place, INNER)))
+                }
                 _ => {}
             }
         }
@@ -87,7 +89,7 @@ fn end_of_role(tokens: &[Token], sql: &str) -> Option<usize> {
 }
 
 /// What is secret in the content of a string, which may be code, a connection, JSON or anything.
-fn secrets_within(sql: &str, string: Range<usize>, depth: usize) -> Vec<Secret> {
+fn secrets_within(sql: &str, string: Range<usize>, depth: usize) -> Vec<Range<usize>> {
     let Some((content, places)) = sql.get(string.clone()).filter(|text| is_suspect(text)).map(content) else {
         return Vec::new();
     };
@@ -103,7 +105,7 @@ fn secrets_within(sql: &str, string: Range<usize>, depth: usize) -> Vec<Secret> 
                 found.push(inside(&content, begin..end));
             }
             Kind::String(_) if depth < MAX_DEPTH => {
-                found.extend(secrets_within(&content, begin..end, depth + 1).into_iter().map(|(place, _)| place));
+                found.extend(secrets_within(&content, begin..end, depth + 1));
             }
             Kind::Word(_) if ends_with_sign(token) => found.extend(run(&content, end)),
             _ => {}
@@ -111,19 +113,14 @@ fn secrets_within(sql: &str, string: Range<usize>, depth: usize) -> Vec<Secret> 
     }
     found.extend(run_in_gap(&content, behind..content.len()));
     let place = |at: usize| string.start + places.get(at).copied().unwrap_or(string.len());
-    found.into_iter().map(|found| (place(found.start)..place(found.end), INNER)).collect()
+    found.into_iter().map(|found| place(found.start)..place(found.end)).collect()
 }
 
 /// What a string stands for, and where each byte of that, and its end, lies in it.
 fn content(string: &str) -> (String, Vec<usize>) {
     let dollars = string.starts_with('$');
-    let open = match dollars {
-        true => string.get(1..).and_then(|rest| rest.find('$')).map_or(string.len(), |at| at + 2),
-        false => string.find('\'').map_or(string.len(), |at| at + 1),
-    };
-    let mark = if dollars { string.get(..open).unwrap_or_default() } else { "'" };
-    let inner = string.get(open..).unwrap_or_default();
-    let inner = inner.strip_suffix(mark).unwrap_or(inner);
+    let within = inside(string, 0..string.len());
+    let (open, inner) = (within.start, string.get(within.clone()).unwrap_or_default());
     let escapes = string.starts_with(['e', 'E']);
     let (mut content, mut places) = (String::new(), Vec::new());
     let mut characters = inner.char_indices().peekable();
@@ -139,7 +136,7 @@ fn content(string: &str) -> (String, Vec<usize>) {
         content.push(c);
         places.extend(std::iter::repeat_n(open + at, c.len_utf8()));
     }
-    places.push(open + inner.len());
+    places.push(within.end);
     (content, places)
 }
 
@@ -182,21 +179,30 @@ fn run(text: &str, behind: usize) -> Option<Range<usize>> {
     (length > 0 && assigned).then_some(begin..begin + length)
 }
 
+/// What stands so many steps before a token.
+fn before(tokens: &[Token], at: usize, steps: usize) -> Option<&Token> {
+    at.checked_sub(steps).and_then(|place| tokens.get(place))
+}
+
 /// What stands behind PROGRAM, in a COPY.
 fn is_program(tokens: &[Token], at: usize) -> bool {
-    at.checked_sub(1).and_then(|at| tokens.get(at)).is_some_and(|before| before.is("program"))
+    before(tokens, at, 1).is_some_and(|before| before.is("program"))
 }
 
 /// `PASSWORD 'x'`, `password = 'x'`, `OPTIONS (password 'x')`, `set_config('password', 'x')`
 fn is_announced(tokens: &[Token], at: usize) -> bool {
-    let before = |steps: usize| at.checked_sub(steps).and_then(|place| tokens.get(place));
-    before(1).is_some_and(is_sign) || before(1).is_some_and(assigns) && before(2).is_some_and(is_sign)
+    is_behind(tokens, at, is_sign)
 }
 
 /// The same within a string, where a name may end with the word, and JSON has it in quotes.
 fn is_announced_within(tokens: &[Token], at: usize) -> bool {
-    let before = |steps: usize| at.checked_sub(steps).and_then(|place| tokens.get(place));
-    before(1).is_some_and(ends_with_sign) || before(1).is_some_and(assigns) && before(2).is_some_and(ends_with_sign)
+    is_behind(tokens, at, ends_with_sign)
+}
+
+/// Whether a token stands behind such a sign, or is assigned to one.
+fn is_behind(tokens: &[Token], at: usize, sign: fn(&Token) -> bool) -> bool {
+    let is_there = |steps| before(tokens, at, steps).is_some_and(sign);
+    is_there(1) || before(tokens, at, 1).is_some_and(assigns) && is_there(2)
 }
 
 fn assigns(token: &Token) -> bool {
@@ -212,8 +218,7 @@ fn ends_with_sign(token: &Token) -> bool {
 fn is_of_role(tokens: &[Token], at: usize) -> bool {
     let [verb, what, ..] = tokens else { return false };
     let role = what.is("role") || what.is("user") || what.is("group");
-    let announced = at.checked_sub(1).and_then(|at| tokens.get(at)).is_some_and(is_sign);
-    (verb.is("create") || verb.is("alter")) && role && announced
+    (verb.is("create") || verb.is("alter")) && role && before(tokens, at, 1).is_some_and(is_sign)
 }
 
 fn is_sign(token: &Token) -> bool {
