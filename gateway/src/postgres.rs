@@ -104,7 +104,7 @@ pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker
             return Err(fault.failure);
         }
     };
-    let watch = Watch::new(&permit, target.welcome.heard_by(judge));
+    let watch = Arc::new(Watch::new(&permit, target.welcome.heard_by(judge)));
     let carried = carry(client, target, &watch, &session, &broker).await;
     for event in watch.finish() {
         session.record(event).await?;

@@ -1,33 +1,36 @@
 //! A session from its server's welcome to its end: the client is let in, frames go both ways until one side or the gateway has
 //! had enough, and both sides hear of that.
 
+use std::panic::resume_unwind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use futures::future::FutureExt;
+use futures::future::{AbortHandle, Abortable, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::cancel::Wish;
-use super::leg::{ClientLeg, TargetLeg};
+use super::leg::{ClientLeg, Leg, Reader, TargetLeg, Writer};
 use super::reach::Target;
 use super::refuse::{self, Fault};
-use super::relay::{Direction, Stopped};
+use super::relay::{Direction, Stopped, Watcher};
 use super::stop::Stopper;
-use super::watch::Watch;
+use super::watch::{OfClient, OfServer, Watch};
 use super::wire::{ErrorResponse, SqlState};
 use super::{Broker, Client};
 use crate::failure::{Ending, Failure, Stage};
 use crate::session::Session;
 
 /// From the client to the server.
-type Up = Direction<ReadHalf<ClientLeg>, WriteHalf<TargetLeg>>;
+type Up = Direction<Reader<ClientLeg>, Writer<TargetLeg>>;
 /// From the server to the client.
-type Down = Direction<ReadHalf<TargetLeg>, WriteHalf<ClientLeg>>;
+type Down = Direction<Reader<TargetLeg>, Writer<ClientLeg>>;
 
 /// Lets the client in, and carries frames both ways until the session is over.
 ///
@@ -36,8 +39,8 @@ type Down = Direction<ReadHalf<TargetLeg>, WriteHalf<ClientLeg>>;
 pub(super) async fn carry(
     client: Client,
     target: Target,
-    watch: &Watch,
-    session: &Session,
+    watch: &Arc<Watch>,
+    session: &Arc<Session>,
     broker: &Broker,
 ) -> Result<(), Failure> {
     let Target { leg: server, inbox, welcome, key, .. } = target;
@@ -47,12 +50,15 @@ pub(super) async fn carry(
     if !let_in(&mut client, &welcome.bytes(place.key()), session).await {
         return Ok(());
     }
-    let (from_client, to_client) = split(client);
-    let (from_server, to_server) = split(server);
-    let mut up = Direction::new(from_client, to_server, BytesMut::new());
-    let mut down = Direction::new(from_server, to_client, inbox);
+    let (from_client, to_client, early) = client.halves();
+    let (from_server, to_server, _) = server.halves();
+    let (up, down): (Up, Down) =
+        (Direction::new(from_client, to_server, early), Direction::new(from_server, to_client, inbox));
+    let mut up = Running::start(up, Side::Client, OfClient(Arc::clone(watch)), session);
+    let mut down = Running::start(down, Side::Server, OfServer(Arc::clone(watch)), session);
     let stopper = Stopper { session, vault: &broker.vault, key };
-    let over = both_ways(&mut up, &mut down, watch, session, beside(watch, session, &stopper, wishes)).await;
+    let over = both_ways(&mut up, &mut down, watch, beside(watch, session, &stopper, wishes)).await;
+    let (mut up, mut down) = tokio::join!(up.stop(), down.stop());
     let runs_on = !over.is_servers() && watch.is_waiting();
     let (error, result) = over.told(watch, session);
     // A server does not notice that nobody is there any more before it has something to say.
@@ -80,29 +86,90 @@ async fn let_in(client: &mut ClientLeg, welcome: &[u8], session: &Session) -> bo
     }
 }
 
-/// Carries frames until the session is over.
+/// A direction that carries frames in a task of its own: what comes on one wakes neither the other nor what waits beside them.
+struct Running<D> {
+    task: AbortOnDropHandle<(D, Option<Result<(), Stopped>>)>,
+    stop: AbortHandle,
+    /// It carries no more.
+    done: Option<D>,
+}
+
+impl<R, W> Running<Direction<R, W>>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    /// Has `direction` carry what `side` sends.
+    fn start(
+        mut direction: Direction<R, W>,
+        side: Side,
+        mut watcher: impl Watcher + Send + 'static,
+        session: &Arc<Session>,
+    ) -> Self {
+        let (stop, stopping) = AbortHandle::new_pair();
+        let session = Arc::clone(session);
+        let task = tokio::spawn(async move {
+            let run = async {
+                let stopped = direction.run(&session, &mut watcher).await;
+                // Whatever ends what a client sends, the server hears of it at once: its locks and its place are free again.
+                // But nothing more is carried without a recording: not even what a farewell would bring along.
+                if matches!(side, Side::Client) && !matches!(stopped, Err(Stopped::Recording(_))) {
+                    direction.close().await;
+                }
+                stopped
+            };
+            let stopped = Abortable::new(run, stopping).await.ok();
+            (direction, stopped)
+        });
+        Self { task: AbortOnDropHandle::new(task), stop, done: None }
+    }
+
+    /// Resolves once it has stopped by itself. Cancel-safe; not to be called again after that.
+    async fn stopped(&mut self) -> Result<(), Stopped> {
+        let (direction, stopped) = unless_panicked((&mut self.task).await).await;
+        self.done = Some(direction);
+        stopped.unwrap_or(Ok(()))
+    }
+
+    /// The direction, which carries nothing more.
+    async fn stop(self) -> Direction<R, W> {
+        self.stop.abort();
+        match self.done {
+            Some(direction) => direction,
+            None => unless_panicked(self.task.await).await.0,
+        }
+    }
+}
+
+/// What a task has come to; its panic is its session's.
+async fn unless_panicked<T>(task: Result<T, JoinError>) -> T {
+    match task.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime is going down, and this with it.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
+/// Waits until the session is over.
 async fn both_ways(
-    up: &mut Up,
-    down: &mut Down,
+    up: &mut Running<Up>,
+    down: &mut Running<Down>,
     watch: &Watch,
-    session: &Session,
     beside: impl Future<Output = Ending>,
 ) -> Over {
-    let mut server_watch = watch.of_server();
-    let mut up = pin!(upwards(up, watch, session));
-    let mut down = pin!(down.run(session, &mut server_watch));
     let mut beside = pin!(beside);
     let mut client_done = false;
     loop {
         tokio::select! {
-            stopped = &mut up, if !client_done => match stopped {
+            stopped = up.stopped(), if !client_done => match stopped {
                 // What the server still has to say is passed on.
                 Ok(()) | Err(Stopped::Reading(_)) => client_done = true,
                 // Its last words may be on their way, and say more than a broken pipe.
                 Err(Stopped::Writing(_)) => client_done = true,
                 Err(stopped) => return Over::Stopped(Side::Client, stopped),
             },
-            stopped = &mut down => return match stopped {
+            stopped = down.stopped() => return match stopped {
                 Ok(()) if watch.is_cut() => Over::Cut,
                 Ok(()) => Over::ServerDone,
                 Err(stopped) => Over::Stopped(Side::Server, stopped),
@@ -111,16 +178,6 @@ async fn both_ways(
             () = tokio::time::sleep(patience(watch)), if client_done => return Over::ClientGone,
         }
     }
-}
-
-/// Carries what the client sends. Whatever ends that, the server hears of it at once: its locks and its place are free again.
-async fn upwards(up: &mut Up, watch: &Watch, session: &Session) -> Result<(), Stopped> {
-    let stopped = up.run(session, &mut watch.of_client()).await;
-    // Nothing more is carried without a recording: not even what a farewell would bring along.
-    if !matches!(stopped, Err(Stopped::Recording(_))) {
-        up.close().await;
-    }
-    stopped
 }
 
 /// What goes on beside the two directions, until the gateway wants the session to end. Each part is looked at when something

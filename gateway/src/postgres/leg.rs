@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use sallyport_tailnet::Stream;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::{client, server};
 use tokio_util::either::Either;
 
@@ -18,6 +19,48 @@ pub(super) type ClientLeg = Either<Rewound, Box<server::TlsStream<Rewound>>>;
 
 /// The target's side.
 pub(super) type TargetLeg = Either<TcpStream, Box<client::TlsStream<TcpStream>>>;
+
+/// What a side sends, and what is sent to it. One in the clear is read and written without a lock between the two.
+pub(super) type Reader<L> = Either<OwnedReadHalf, ReadHalf<L>>;
+pub(super) type Writer<L> = Either<OwnedWriteHalf, WriteHalf<L>>;
+
+/// One side of a session.
+pub(super) trait Leg: AsyncRead + AsyncWrite + Sized {
+    /// The connection itself, and what was read of it already; `Err` where something lies between, such as TLS.
+    fn bare(self) -> Result<(TcpStream, BytesMut), Self>;
+
+    /// Its two directions, and what was read of it already.
+    fn halves(self) -> (Reader<Self>, Writer<Self>, BytesMut) {
+        match self.bare() {
+            Ok((stream, early)) => {
+                let (reader, writer) = stream.into_split();
+                (Either::Left(reader), Either::Left(writer), early)
+            }
+            Err(leg) => {
+                let (reader, writer) = split(leg);
+                (Either::Right(reader), Either::Right(writer), BytesMut::new())
+            }
+        }
+    }
+}
+
+impl Leg for ClientLeg {
+    fn bare(self) -> Result<(TcpStream, BytesMut), Self> {
+        match self {
+            Self::Left(Rewound { early, stream: Stream::Tcp(stream) }) => Ok((stream, early)),
+            leg => Err(leg),
+        }
+    }
+}
+
+impl Leg for TargetLeg {
+    fn bare(self) -> Result<(TcpStream, BytesMut), Self> {
+        match self {
+            Self::Left(stream) => Ok((stream, BytesMut::new())),
+            leg => Err(leg),
+        }
+    }
+}
 
 /// A stream of which the first bytes were read already; they are read again.
 #[derive(Debug)]

@@ -11,10 +11,13 @@ mod batch;
 mod tests;
 
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::future::{TryFutureExt, try_join};
+use futures::poll;
 use sallyport_recorder::Event;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
@@ -44,9 +47,23 @@ pub(super) struct Direction<R, W> {
 
 /// What looks at the frames of one direction.
 pub(super) trait Watcher {
-    /// Something has come: the frames that are seen until this is called again came at `now`.
-    fn begins(&mut self, now: Instant);
+    /// One look at what has come.
+    type Look<'a>: Look
+    where
+        Self: 'a;
 
+    /// Begins to look at what came at `now`.
+    fn look(&mut self, now: Instant) -> Self::Look<'_>;
+
+    /// Waits while so much is unanswered that no more should be read.
+    fn room(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether nothing more is to be carried.
+    fn is_done(&self) -> bool;
+}
+
+/// Sees frames one after the other.
+pub(super) trait Look {
     /// How much of a payload has to be at hand before it is seen, in bytes.
     fn wants(&self, header: Header) -> usize;
 
@@ -56,12 +73,6 @@ pub(super) trait Watcher {
 
     /// Sees the rest of a frame that is longer than its head, as it comes.
     fn sees_more(&mut self, bytes: &[u8]);
-
-    /// Waits while so much is unanswered that no more should be read.
-    fn room(&self) -> impl Future<Output = ()> + Send;
-
-    /// Whether nothing more is to be carried.
-    fn is_done(&self) -> bool;
 }
 
 /// What is written down of a session, to the directions that it has.
@@ -136,8 +147,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     pub(super) async fn run(&mut self, session: &Session, watcher: &mut impl Watcher) -> Result<(), Stopped> {
         let mut now = Instant::now();
         loop {
-            watcher.begins(now);
-            self.scan(watcher)?;
+            self.scan(watcher.look(now))?;
             self.pass_on(session).await?;
             if watcher.is_done() {
                 return Ok(());
@@ -188,7 +198,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
     }
 
     /// Looks at what has come.
-    fn scan(&mut self, watcher: &mut impl Watcher) -> Result<(), BadFrame> {
+    fn scan(&mut self, mut look: impl Look) -> Result<(), BadFrame> {
         let batch = &mut self.batch;
         let mut at = 0;
         loop {
@@ -202,7 +212,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
                 if self.passing {
                     batch.pass(at..at + more);
                 }
-                watcher.sees_more(left.get(..more).unwrap_or_default());
+                look.sees_more(left.get(..more).unwrap_or_default());
                 self.rest -= more;
                 at += more;
                 if self.rest > 0 {
@@ -213,15 +223,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
             let Some(header) = Header::read(left)? else { break };
             let length = header.payload();
             let at_hand = left.get(HEADER..).unwrap_or_default();
-            if at_hand.len() < watcher.wants(header).min(length) {
+            if at_hand.len() < look.wants(header).min(length) {
                 break;
             }
             let here = length.min(at_hand.len());
             let head = at_hand.get(..here.min(HEAD_MAX)).unwrap_or_default();
             let frame = Frame { tag: header.tag, length: header.length, head };
-            let fate = watcher.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut self.unwritten);
+            let fate = look.sees(frame, at_hand.get(..here).unwrap_or_default(), &mut self.unwritten);
             if here > head.len() {
-                watcher.sees_more(at_hand.get(head.len()..here).unwrap_or_default());
+                look.sees_more(at_hand.get(head.len()..here).unwrap_or_default());
             }
             let end = at + HEADER + here;
             self.passing = fate == Fate::Pass;
@@ -244,9 +254,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         if self.batch.is_empty() {
             seen.await?;
         } else {
-            let written = self.batch.write(&self.inbox, &mut self.writer, recorded);
-            // The first one is polled first: the bytes are on their way before an event is made.
-            try_join(written, seen).await?;
+            {
+                let mut written = pin!(self.batch.write(&self.inbox, &mut self.writer, recorded));
+                // The bytes are on their way before an event is made.
+                match poll!(written.as_mut()) {
+                    Poll::Ready(written) => {
+                        written?;
+                        seen.await?;
+                    }
+                    Poll::Pending => _ = try_join(written, seen).await?,
+                }
+            }
             self.batch.done(if self.passing { self.rest } else { 0 });
         }
         self.inbox.advance(self.batch.taken);

@@ -1,8 +1,9 @@
 //! Looks at the frames of both directions: judges what is asked, counts what comes back, and writes both down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sallyport_recorder::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::judge::{self, Judge};
 use super::limits::{Bound, Limits};
 use super::observe::Observer;
-use super::relay::{Fate, Watcher};
+use super::relay::{Fate, Look, Watcher};
 use super::wire::{ErrorFields, Frame, HEAD_MAX, HEADER, Header, backend, frontend};
 use crate::access::PostgresPermit;
 
@@ -40,18 +41,24 @@ struct Shared {
 }
 
 /// Looks at what the client sends.
-pub(super) struct OfClient<'a> {
+pub(super) struct OfClient(pub(super) Arc<Watch>);
+
+/// Looks at what the server sends.
+pub(super) struct OfServer(pub(super) Arc<Watch>);
+
+/// One look at what one side has sent.
+pub(super) struct Sight<'a> {
     watch: &'a Watch,
-    /// When what it sees came, from the session's beginning on.
+    shared: MutexGuard<'a, Shared>,
+    /// When it came, from the session's beginning on.
     at: Duration,
 }
 
-/// Looks at what the server sends.
-pub(super) struct OfServer<'a> {
-    watch: &'a Watch,
-    /// When what it sees came, from the session's beginning on.
-    at: Duration,
-}
+/// One look at what the client has sent.
+pub(super) struct ClientSight<'a>(Sight<'a>);
+
+/// One look at what the server has sent.
+pub(super) struct ServerSight<'a>(Sight<'a>);
 
 impl Watch {
     /// Of a session under `permit` that begins now.
@@ -72,14 +79,6 @@ impl Watch {
                 awaited: false,
             }),
         }
-    }
-
-    pub(super) fn of_client(&self) -> OfClient<'_> {
-        OfClient { watch: self, at: Duration::ZERO }
-    }
-
-    pub(super) fn of_server(&self) -> OfServer<'_> {
-        OfServer { watch: self, at: Duration::ZERO }
     }
 
     /// Resolves when a statement is to be stopped.
@@ -116,46 +115,21 @@ impl Watch {
         events
     }
 
-    fn at(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.began)
+    fn look(&self, now: Instant) -> Sight<'_> {
+        Sight { watch: self, shared: self.shared.lock(), at: now.saturating_duration_since(self.began) }
     }
 }
 
-impl Watcher for OfClient<'_> {
-    fn begins(&mut self, now: Instant) {
-        self.at = self.watch.at(now);
-    }
+impl Watcher for OfClient {
+    type Look<'a> = ClientSight<'a>;
 
-    fn wants(&self, header: Header) -> usize {
-        match header.tag {
-            frontend::COPY_DATA => 0,
-            tag if self.watch.judges => judge::wants(tag).unwrap_or(HEAD_MAX),
-            _ => HEAD_MAX,
-        }
-    }
-
-    fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
-        let mut shared = self.watch.shared.lock();
-        if shared.cut {
-            return Fate::Drop;
-        }
-        let refused = shared.judge.refuses(frame, at_hand);
-        if let Some(refused) = &refused {
-            shared.observer.refused(&refused.text, &refused.refusal, events);
-        }
-        // The server answers what was refused as well: with an error.
-        shared.observer.client_sent(self.at, frame, events);
-        shared.over |= frame.tag == frontend::TERMINATE;
-        refused.map_or(Fate::Pass, |refused| Fate::Replace(refused.substitute))
-    }
-
-    fn sees_more(&mut self, bytes: &[u8]) {
-        self.watch.shared.lock().observer.client_sent_more(bytes);
+    fn look(&mut self, now: Instant) -> ClientSight<'_> {
+        ClientSight(self.0.look(now))
     }
 
     async fn room(&self) {
-        while self.watch.is_full() {
-            self.watch.answered.notified().await;
+        while self.0.is_full() {
+            self.0.answered.notified().await;
         }
     }
 
@@ -164,11 +138,51 @@ impl Watcher for OfClient<'_> {
     }
 }
 
-impl Watcher for OfServer<'_> {
-    fn begins(&mut self, now: Instant) {
-        self.at = self.watch.at(now);
+impl Look for ClientSight<'_> {
+    fn wants(&self, header: Header) -> usize {
+        match header.tag {
+            frontend::COPY_DATA => 0,
+            tag if self.0.watch.judges => judge::wants(tag).unwrap_or(HEAD_MAX),
+            _ => HEAD_MAX,
+        }
     }
 
+    fn sees(&mut self, frame: Frame<'_>, at_hand: &[u8], events: &mut Vec<Event>) -> Fate {
+        let Sight { shared, at, .. } = &mut self.0;
+        if shared.cut {
+            return Fate::Drop;
+        }
+        let refused = shared.judge.refuses(frame, at_hand);
+        if let Some(refused) = &refused {
+            shared.observer.refused(&refused.text, &refused.refusal, events);
+        }
+        // The server answers what was refused as well: with an error.
+        shared.observer.client_sent(*at, frame, events);
+        shared.over |= frame.tag == frontend::TERMINATE;
+        refused.map_or(Fate::Pass, |refused| Fate::Replace(refused.substitute))
+    }
+
+    fn sees_more(&mut self, bytes: &[u8]) {
+        self.0.shared.observer.client_sent_more(bytes);
+    }
+}
+
+impl Watcher for OfServer {
+    type Look<'a> = ServerSight<'a>;
+
+    fn look(&mut self, now: Instant) -> ServerSight<'_> {
+        ServerSight(self.0.look(now))
+    }
+
+    async fn room(&self) {}
+
+    /// The last words have been said to the client: it may not stay, whether or not it goes by itself.
+    fn is_done(&self) -> bool {
+        self.0.is_cut()
+    }
+}
+
+impl Look for ServerSight<'_> {
     fn wants(&self, header: Header) -> usize {
         match header.tag {
             backend::DATA_ROW | backend::COPY_DATA => 0,
@@ -177,36 +191,29 @@ impl Watcher for OfServer<'_> {
     }
 
     fn sees(&mut self, frame: Frame<'_>, _: &[u8], events: &mut Vec<Event>) -> Fate {
-        let mut shared = self.watch.shared.lock();
+        let Sight { watch, shared, at } = &mut self.0;
         if shared.cut {
             return Fate::Drop;
         }
-        let fate = shared.fate(self.watch, frame);
+        let fate = shared.fate(watch, frame);
         match &fate {
             // What is written down is what the client is told.
             Fate::Replace(bytes) => {
                 let payload = bytes.get(HEADER..).unwrap_or_default();
                 let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
                 let told = Frame { tag: backend::ERROR, length, head: payload };
-                shared.observer.server_sent(self.at, told, events);
+                shared.observer.server_sent(*at, told, events);
             }
-            Fate::Pass => shared.observer.server_sent(self.at, frame, events),
+            Fate::Pass => shared.observer.server_sent(*at, frame, events),
             Fate::Drop => {}
         }
         if shared.awaited && !matches!(frame.tag, backend::DATA_ROW | backend::COPY_DATA) {
-            self.watch.answered.notify_one();
+            watch.answered.notify_one();
         }
         fate
     }
 
     fn sees_more(&mut self, _: &[u8]) {}
-
-    async fn room(&self) {}
-
-    /// The last words have been said to the client: it may not stay, whether or not it goes by itself.
-    fn is_done(&self) -> bool {
-        self.watch.is_cut()
-    }
 }
 
 impl Shared {

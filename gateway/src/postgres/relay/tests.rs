@@ -17,8 +17,20 @@ struct Picky {
 }
 
 impl Watcher for Picky {
-    fn begins(&mut self, _: Instant) {}
+    type Look<'a> = &'a mut Self;
 
+    fn look(&mut self, _: Instant) -> &mut Self {
+        self
+    }
+
+    async fn room(&self) {}
+
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+impl Look for &mut Picky {
     fn wants(&self, header: Header) -> usize {
         if header.tag.is_ascii_uppercase() { HEAD_MAX } else { 0 }
     }
@@ -37,12 +49,6 @@ impl Watcher for Picky {
     fn sees_more(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len();
     }
-
-    async fn room(&self) {}
-
-    fn is_done(&self) -> bool {
-        false
-    }
 }
 
 fn replaced() -> Vec<u8> {
@@ -52,9 +58,7 @@ fn replaced() -> Vec<u8> {
 /// Has something to write down of everything.
 struct Talkative;
 
-impl Watcher for Talkative {
-    fn begins(&mut self, _: Instant) {}
-
+impl Look for Talkative {
     fn wants(&self, _: Header) -> usize {
         0
     }
@@ -65,12 +69,6 @@ impl Watcher for Talkative {
     }
 
     fn sees_more(&mut self, _: &[u8]) {}
-
-    async fn room(&self) {}
-
-    fn is_done(&self) -> bool {
-        false
-    }
 }
 
 /// What a session's events go to.
@@ -109,7 +107,7 @@ impl Recorded for Book {
 fn looked_at(frames: &[u8], room: usize) -> (Direction<&'static [u8], DuplexStream>, DuplexStream) {
     let (to, from) = tokio::io::duplex(room);
     let mut direction = Direction::new(&b""[..], to, BytesMut::from(frames));
-    direction.scan(&mut Talkative).unwrap();
+    direction.scan(Talkative).unwrap();
     (direction, from)
 }
 
@@ -175,7 +173,7 @@ fn what_is_to_be_written_down_does_not_pile_up() {
     let mut direction = Direction::new(&b""[..], Vec::new(), BytesMut::from(frames.as_slice()));
     let (book, mut looks) = (Book::default(), 0);
     loop {
-        direction.scan(&mut Talkative).unwrap();
+        direction.scan(Talkative).unwrap();
         assert!(direction.unwritten.len() <= EVENTS_FULL);
         looks += 1;
         direction.pass_on(&book).now_or_never().unwrap().unwrap();
@@ -239,7 +237,7 @@ proptest! {
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
             direction.inbox.extend_from_slice(piece);
-            direction.scan(&mut watcher).unwrap();
+            direction.scan(watcher.look(Instant::now())).unwrap();
             direction.pass_on(&book).now_or_never().unwrap().unwrap();
             rest = after;
         }
@@ -261,7 +259,7 @@ proptest! {
         let mut direction = Direction::new(&b""[..], writer, BytesMut::new());
         let (mut watcher, book) = (Picky::default(), Book::default());
         direction.inbox.extend_from_slice(first);
-        direction.scan(&mut watcher).unwrap();
+        direction.scan(watcher.look(Instant::now())).unwrap();
         direction.pass_on(&book).now_or_never().unwrap().unwrap();
         let begun = direction.writer.taken.len();
         let mut ends = vec![0];
@@ -273,7 +271,7 @@ proptest! {
         let ahead: Vec<usize> = ends.iter().copied().filter(|end| *end >= begun).collect();
         direction.writer.most = stop.get(&ahead) + beside.saturating_sub(3);
         direction.inbox.extend_from_slice(second);
-        direction.scan(&mut watcher).unwrap();
+        direction.scan(watcher.look(Instant::now())).unwrap();
         let _stopped = direction.pass_on(&book).now_or_never();
         let at = direction.writer.taken.len();
         prop_assert_eq!(direction.between_frames().is_some(), ends.contains(&at), "after {} bytes", at);
