@@ -261,3 +261,17 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(30);
 const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// How long it may go on after its client has closed its side without a word.
 const ABANDONED: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_direction_that_panics_brings_its_session_down_and_not_less() {
+        let task = tokio::spawn(async { panic!("hostile bytes") });
+        let panicked = AssertUnwindSafe(unless_panicked::<()>(task.await)).catch_unwind().await.unwrap_err();
+        assert_eq!(panicked.downcast_ref(), Some(&"hostile bytes"));
+    }
+}

@@ -142,3 +142,33 @@ pub(super) async fn next_message<R: AsyncRead + Unpin>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_read_with_the_greeting_is_handed_on_with_the_halves() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the caller's side")]
+        let (caller, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let mut caller = caller.unwrap();
+        caller.write_all(b"later").await.unwrap();
+
+        let leg = ClientLeg::Left(Rewound::new(Stream::Tcp(accepted.unwrap().0), b"early"));
+        let (mut reader, mut writer, mut bytes) = leg.halves();
+        assert_eq!(bytes[..], *b"early");
+        while bytes.len() < b"earlylater".len() {
+            assert_ne!(reader.read_buf(&mut bytes).await.unwrap(), 0);
+        }
+        assert_eq!(bytes[..], *b"earlylater");
+        writer.write_all(b"back").await.unwrap();
+        let mut back = [0; 4];
+        caller.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"back");
+    }
+}

@@ -113,14 +113,15 @@ impl Keeper {
             .filter(|enrolled| !enrolled.has_expired(now))
             .map(|enrolled| (enrolled.device.key, enrolled.peer()))
             .collect();
-        // Doors close before the world changes and open after it: nobody is let in on a key that is gone.
+        let revision = self.world.borrow().revision + 1;
+        self.zone.send_replace(stored.zone(&self.config, &self.state));
+        self.world.send_replace(stored.world(revision, policy, &self.config.tailnet.domain));
+        // From here on a key that is gone is denied whatever it asks for. Its connections break after that, so that its
+        // sessions know why they end.
         for key in self.admitted.iter().filter(|key| !valid.contains_key(key)).copied().collect::<Vec<_>>() {
             self.admitted.remove(&key);
             self.tailnet.remove(&key).await;
         }
-        let revision = self.world.borrow().revision + 1;
-        self.zone.send_replace(stored.zone(&self.config, &self.state));
-        self.world.send_replace(stored.world(revision, policy, &self.config.tailnet.domain));
         for (key, peer) in valid {
             if !self.admitted.contains(&key) {
                 match self.tailnet.upsert(peer) {

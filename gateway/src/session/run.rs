@@ -113,13 +113,14 @@ async fn supervise(
     let mut listed = std::pin::pin!(list_account(runner, session));
     let ending = loop {
         tokio::select! {
-            result = &mut broker => return Ended { gap, ..finished(result) },
+            // The broker comes last: where a right is taken away, the broken connection may be what it notices first.
+            biased;
             ending = session.ended() => break ending,
+            () = expiry(session) => place.end(Ending::Expired),
             () = access.changed() => match session.ask_again() {
                 Ok(revision) => place.judged(revision),
                 Err(ending) => place.end(ending),
             },
-            () = expiry(session) => place.end(Ending::Expired),
             ending = limits::reached(session) => place.end(ending),
             sentence = limits::nearing(session, &mut warned) => session.notify(sentence),
             never = &mut listed => match never {},
@@ -130,6 +131,7 @@ async fn supervise(
                     place.end(Ending::RecordingFailed);
                 }
             }
+            result = &mut broker => return Ended { gap, ..finished(result) },
         }
     };
     if timeout(FAREWELL, &mut broker).await.is_err() {

@@ -254,6 +254,35 @@ async fn every_change_that_forbids_a_live_session_ends_it() {
 }
 
 #[tokio::test]
+async fn a_session_whose_connection_breaks_as_its_right_is_withdrawn_ends_for_want_of_the_right() {
+    let mut stand = Stand::new().await;
+    let (device, target) = (stand.middle.device.clone(), stand.middle.target.clone());
+    // More than once: two reasons that come at a time might be taken in either order.
+    for at in (10..30).step_by(2) {
+        stand.change(at, POLICY, &[&device], &[&target]);
+        let (up, is_up) = oneshot::channel();
+        let (cut, is_cut) = oneshot::channel::<()>();
+        let approach = stand.approach().await.unwrap();
+        let (runner, id) = (Arc::clone(&stand.middle.runner), SessionId::new(now()));
+        let running = tokio::spawn(async move {
+            run(&runner, approach, id, |session| async move {
+                let _permit = session.authorize_ssh("ubuntu")?;
+                let _ = up.send(());
+                let _ = is_cut.await;
+                Ok(())
+            })
+            .await;
+        });
+        is_up.await.unwrap();
+        let _ = cut.send(());
+        stand.change(at + 1, POLICY, &[], &[&target]);
+        running.await.unwrap();
+        let row = stand.middle.runner.state.session(&id.to_string()).await.unwrap();
+        assert_eq!(outcome(&row).0, "revoked");
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_takes_rights_leaves_the_session_with_the_rest_at_once() {
     let mut stand = Stand::new().await;
     let narrowed = POLICY
