@@ -250,7 +250,7 @@ async fn start(
         let payload = message.get(HEADER..).unwrap_or_default();
         match tag {
             backend::AUTHENTICATION => {
-                if let Some(answer) = login.answer(payload).map_err(Turned::Login)? {
+                if let Some(answer) = login.answer(payload).await.map_err(Turned::Login)? {
                     leg.write_all(&answer).await?;
                     leg.flush().await?;
                 }

@@ -56,7 +56,7 @@ impl<'a> Login<'a> {
     ///
     /// # Errors
     /// Why it is not answered.
-    pub(super) fn answer(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    pub(super) async fn answer(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let (&kind, rest) = payload.split_first_chunk::<4>().ok_or("it sent half a request")?;
         let state = std::mem::replace(&mut self.state, State::Begun);
         match (u32::from_be_bytes(kind), state) {
@@ -76,7 +76,7 @@ impl<'a> Login<'a> {
             }
             (SASL, State::Begun) => self.begin_scram(rest),
             (SASL_CONTINUE, State::Scram(opening)) => {
-                let (answer, proving) = opening.answer(rest, (self.role, self.password()?), self.salted)?;
+                let (answer, proving) = opening.answer(rest, (self.role, self.password()?), self.salted).await?;
                 self.become_(State::Proving(proving), Some(message(frontend::PASSWORD, answer.as_bytes())))
             }
             (SASL_FINAL, State::Proving(proving)) => {
@@ -161,30 +161,37 @@ mod tests {
     use crate::secrets::Secret;
 
     /// What the gateway says to a server that wants so many iterations.
-    fn asked(iterations: u32) -> Result<Option<Vec<u8>>, String> {
+    async fn asked(iterations: u32) -> Result<Option<Vec<u8>>, String> {
         let credential = PostgresCredential::Password(Secret::random());
         let salted = Salted::default();
         let mut login = Login::new(("analyst", &credential), None, TlsMode::Disable, &salted);
-        let first = login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap().unwrap();
+        let first = login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").await.unwrap().unwrap();
         let nonce = String::from_utf8_lossy(&first).rsplit_once("r=").unwrap().1.to_owned();
-        login.answer(&[&b"\0\0\0\x0b"[..], format!("r={nonce}x,s=c2FsdA==,i={iterations}").as_bytes()].concat())
+        login.answer(&[&b"\0\0\0\x0b"[..], format!("r={nonce}x,s=c2FsdA==,i={iterations}").as_bytes()].concat()).await
     }
 
-    #[test]
-    fn a_server_cannot_have_the_gateway_hash_for_hours() {
-        assert!(asked(4_096).is_ok());
+    #[tokio::test]
+    async fn a_server_cannot_have_the_gateway_hash_for_hours() {
+        assert!(asked(4_096).await.is_ok());
         for iterations in [10_000_000, u32::MAX] {
-            assert!(asked(iterations).unwrap_err().contains("iteration"), "{iterations}");
+            assert!(asked(iterations).await.unwrap_err().contains("iteration"), "{iterations}");
         }
     }
 
-    #[test]
-    fn a_server_that_cuts_the_proof_short_is_not_believed() {
+    #[tokio::test]
+    async fn a_password_is_hashed_where_it_holds_up_nobody_else() {
+        let mut hashing = std::pin::pin!(asked(100_000));
+        assert!(futures::poll!(&mut hashing).is_pending());
+        assert!(hashing.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cuts_the_proof_short_is_not_believed() {
         let (credential, salted) = (PostgresCredential::Password(Secret::random()), Salted::default());
         for early in [&b"\0\0\0\0"[..], b"\0\0\0\x0cv=abc", b"\0\0\0\x03", b"\0\0\0\x05salt", b"\0\0"] {
             let mut login = Login::new(("analyst", &credential), None, TlsMode::Disable, &salted);
-            login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").unwrap();
-            assert!(login.answer(early).is_err() && !login.is_in(), "{}", early.escape_ascii());
+            login.answer(b"\0\0\0\x0aSCRAM-SHA-256\0\0").await.unwrap();
+            assert!(login.answer(early).await.is_err() && !login.is_in(), "{}", early.escape_ascii());
         }
     }
 }

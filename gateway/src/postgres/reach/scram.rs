@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use data_encoding::BASE64;
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::super::wire::{ServerFinal, ServerFirst};
 use crate::credentials::{Mark, Salted, ScramKeys};
@@ -66,12 +68,17 @@ impl Opening {
     ///
     /// # Errors
     /// Why it is not answered.
-    pub(super) fn answer(self, said: &[u8], who: (&str, &str), salted: &Salted) -> Result<(String, Proving), String> {
+    pub(super) async fn answer(
+        self,
+        said: &[u8],
+        who: (&str, &str),
+        salted: &Salted,
+    ) -> Result<(String, Proving), String> {
         let ServerFirst { nonce, salt, iterations } = ServerFirst::read(said).ok_or("it does not speak SCRAM")?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("it answers somebody else's SCRAM".to_owned());
         }
-        let (mark, keys) = keys(who, &salt, iterations, salted)?;
+        let (mark, keys) = keys(who, salt, iterations, salted).await?;
         let binding = [self.binding.header().as_bytes(), self.binding.data()].concat();
         let unproved = format!("c={},r={nonce}", BASE64.encode(&binding));
         let said = format!("n=,r={},{},{unproved}", self.nonce, String::from_utf8_lossy(said));
@@ -95,19 +102,25 @@ impl Proving {
     }
 }
 
-/// The keys of the password, from the last time or anew.
-fn keys(
+/// The keys of the password, from the last time or anew. To hash takes a millisecond, or many where the server says so: that
+/// is done where it holds up nobody else.
+async fn keys(
     (role, password): (&str, &str),
-    salt: &[u8],
+    salt: Vec<u8>,
     iterations: NonZeroU32,
     salted: &Salted,
 ) -> Result<(Mark, Arc<ScramKeys>), String> {
     if iterations.get() > ITERATIONS_MAX {
         return Err(format!("it wants {iterations} iterations of SCRAM's hash, and {ITERATIONS_MAX} are the most"));
     }
-    let mark = salted.mark(role, password, salt, iterations);
-    let known = salted.find(&mark);
-    Ok((mark, known.unwrap_or_else(|| Arc::new(ScramKeys::derive(password, salt, iterations)))))
+    let mark = salted.mark(role, password, &salt, iterations);
+    if let Some(known) = salted.find(&mark) {
+        return Ok((mark, known));
+    }
+    let password = Zeroizing::new(password.to_owned());
+    let derived = spawn_blocking(move || ScramKeys::derive(&password, &salt, iterations)).await;
+    let keys = derived.map_err(|_| "the password could not be hashed".to_owned())?;
+    Ok((mark, Arc::new(keys)))
 }
 
 /// `ClientProof` (RFC 5802, section 3) for what was said.
@@ -129,14 +142,14 @@ mod tests {
     use super::*;
 
     /// RFC 7677, section 3, but for the name, which PostgreSQL's clients leave out, and so with a proof of its own.
-    #[test]
-    fn proves_what_postgres_expects_and_believes_no_wrong_proof() {
+    #[tokio::test]
+    async fn proves_what_postgres_expects_and_believes_no_wrong_proof() {
         let salted = Salted::default();
         let said = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         for last in [b'=', b'A'] {
             let opening = Opening { binding: Binding::Unsupported, nonce: "rOprNGfwEbeRWgbNEkqO".into() };
             assert_eq!(opening.message(), "n,,n=,r=rOprNGfwEbeRWgbNEkqO");
-            let (answer, proving) = opening.answer(said, ("user", "pencil"), &salted).unwrap();
+            let (answer, proving) = opening.answer(said, ("user", "pencil"), &salted).await.unwrap();
             let (unproved, proved) = answer.rsplit_once(",p=").unwrap();
             assert_eq!(unproved, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
             let both = format!("n=,r=rOprNGfwEbeRWgbNEkqO,{},{unproved}", str::from_utf8(said).unwrap());
@@ -163,37 +176,37 @@ mod tests {
         assert_eq!(proof(&keys, said), "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
     }
 
-    #[test]
-    fn only_a_server_that_has_proved_itself_has_keys_kept() {
+    #[tokio::test]
+    async fn only_a_server_that_has_proved_itself_has_keys_kept() {
         let salted = Salted::default();
-        let exchange = || {
+        let exchange = async || {
             let opening = Opening::new(Binding::Unrequested);
             let first = format!("r={}x,s=c2FsdA==,i=1", opening.nonce);
-            opening.answer(first.as_bytes(), ("analyst", "hunter2"), &salted).unwrap().1
+            opening.answer(first.as_bytes(), ("analyst", "hunter2"), &salted).await.unwrap().1
         };
         let mark = salted.mark("analyst", "hunter2", b"salt", NonZeroU32::MIN);
         for wrong in ["v=AAAA", "e=invalid-proof", "v=", ""] {
-            assert!(exchange().believe(wrong.as_bytes(), &salted).is_err(), "{wrong}");
+            assert!(exchange().await.believe(wrong.as_bytes(), &salted).is_err(), "{wrong}");
         }
         assert!(salted.find(&mark).is_none());
-        let proving = exchange();
+        let proving = exchange().await;
         let server = hmac::Key::new(hmac::HMAC_SHA256, proving.keys.server.as_slice());
         let signature = BASE64.encode(hmac::sign(&server, proving.said.as_bytes()).as_ref());
         proving.believe(format!("v={signature}").as_bytes(), &salted).unwrap();
         let kept = salted.find(&mark).unwrap();
-        assert!(Arc::ptr_eq(&exchange().keys, &kept), "it was hashed anew");
+        assert!(Arc::ptr_eq(&exchange().await.keys, &kept), "it was hashed anew");
     }
 
-    #[test]
-    fn an_answer_to_somebody_elses_message_is_refused() {
+    #[tokio::test]
+    async fn an_answer_to_somebody_elses_message_is_refused() {
         for nonce in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAAx"] {
             let said = format!("r={nonce},s=c2FsdA==,i=1");
-            let answer =
-                Opening::new(Binding::Unsupported).answer(said.as_bytes(), ("analyst", "hunter2"), &Salted::default());
+            let opening = Opening::new(Binding::Unsupported);
+            let answer = opening.answer(said.as_bytes(), ("analyst", "hunter2"), &Salted::default()).await;
             assert!(answer.is_err(), "{nonce:?}");
         }
         let opening = Opening::new(Binding::Unsupported);
         let mine_alone = format!("r={},s=c2FsdA==,i=1", opening.nonce);
-        assert!(opening.answer(mine_alone.as_bytes(), ("analyst", "hunter2"), &Salted::default()).is_err());
+        assert!(opening.answer(mine_alone.as_bytes(), ("analyst", "hunter2"), &Salted::default()).await.is_err());
     }
 }
