@@ -22,8 +22,10 @@ mod stop;
 mod watch;
 pub mod wire;
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use sallyport_recorder::{DatabaseSession, Event};
 use tokio_util::either::Either;
 
@@ -105,14 +107,15 @@ pub async fn serve(mut client: Client, session: Arc<Session>, broker: Arc<Broker
         }
     };
     let watch = Arc::new(Watch::new(&permit, target.welcome.heard_by(judge)));
-    let carried = carry(client, target, &watch, &session, &broker).await;
+    let carried = AssertUnwindSafe(carry(client, target, &watch, &session, &broker)).catch_unwind().await;
+    // After a panic as well: what runs was asked for.
     for event in watch.finish() {
         session.record(event).await?;
     }
     if let Some(lease) = lease {
         session.record(lease.release().await).await?;
     }
-    carried
+    carried.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// A session that its server has let in.

@@ -9,7 +9,6 @@ pub(crate) mod policy;
 mod start;
 mod upkeep;
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let watch = Watch::begin(&config.policy);
     let policy = Arc::new(policy::at_start(&config.policy, &state, &stored.inventory(), &clock).await?);
     let (tailnet, arrivals) = start::start_tailnet(&config, &state, &keys, &stored, clock.now()).await?;
-    let admitted = tailnet.peers().into_iter().map(|peer| peer.key).collect::<HashSet<_>>();
+    let admitted = stored.admitted(&tailnet);
     let (zone, zones) = watch::channel(stored.zone(&config, &state));
     let (world, worlds) = watch::channel(stored.world(1, policy, &config.tailnet.domain));
 

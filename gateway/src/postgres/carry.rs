@@ -67,11 +67,14 @@ pub(super) async fn carry(
             stopper.at_the_end().await;
         }
     };
-    tokio::join!(part(&mut up, &mut down, error), stopping);
     // What was seen when it ended.
-    up.write_down(session).await?;
-    down.write_down(session).await?;
-    result
+    let (mut asked, mut answered) = (up.unwritten(), down.unwritten());
+    let writing_down = async {
+        session.record_all(&mut asked).await?;
+        session.record_all(&mut answered).await
+    };
+    let (written_down, (), ()) = tokio::join!(writing_down, part(&mut up, &mut down, error), stopping);
+    written_down.and(result)
 }
 
 /// Tells the client that it is in. One that does not even take its welcome holds nothing up, a withdrawn permit least of all.

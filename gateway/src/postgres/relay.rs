@@ -4,7 +4,8 @@
 //! see, and writes the lot with one call. Only a frame that somebody wants to see whole waits for its end. A row of a
 //! gigabyte passes in pieces; a side that takes nothing stops the other.
 //!
-//! INVARIANT: nothing is handed to either side once a recording that is required has failed.
+//! INVARIANT: nothing is handed to either side's transport once a recording that is required has failed. What lies in TLS's
+//! buffer by then, 64 kB at most, was handed over before.
 
 mod batch;
 #[cfg(test)]
@@ -164,12 +165,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
         }
     }
 
-    /// Writes down what was seen and is not written down yet.
-    ///
-    /// # Errors
-    /// [`Failure::Recording`] when that fails.
-    pub(super) async fn write_down(&mut self, session: &Session) -> Result<(), Failure> {
-        session.record_all(&mut self.unwritten).await
+    /// Takes out what was seen and is not written down yet.
+    pub(super) fn unwritten(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.unwritten)
     }
 
     /// Tells the side that is written to that there is no more.

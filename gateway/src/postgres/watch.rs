@@ -120,6 +120,15 @@ impl Watch {
     }
 }
 
+/// What a panic leaves half seen, nobody goes by: nothing more is passed on.
+impl Drop for Sight<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.shared.over, self.shared.cut) = (true, true);
+        }
+    }
+}
+
 impl Watcher for OfClient {
     type Look<'a> = ClientSight<'a>;
 

@@ -29,8 +29,8 @@ pub(super) struct Keeper {
     pub(super) clock: Clock,
     pub(super) world: watch::Sender<Arc<World>>,
     pub(super) zone: watch::Sender<Arc<Zone>>,
-    /// The keys that the data plane lets in.
-    pub(super) admitted: HashSet<PublicKey>,
+    /// The keys that the data plane lets in, and the devices that they were of.
+    pub(super) admitted: HashMap<PublicKey, i64>,
 }
 
 /// What is stored, read at one moment.
@@ -59,6 +59,13 @@ impl Stored {
     pub(super) fn zone(&self, config: &Config, state: &State) -> Arc<Zone> {
         let hosts = self.targets.iter().map(|known| (known.target.name.as_str(), known.target.addresses.as_slice()));
         Arc::new(Zone::new(&config.tailnet.domain, state.plan(), hosts))
+    }
+
+    /// The devices that `tailnet` lets in, by their keys.
+    pub(super) fn admitted(&self, tailnet: &Tailnet) -> HashMap<PublicKey, i64> {
+        let keys: HashSet<_> = tailnet.peers().into_iter().map(|peer| peer.key).collect();
+        let devices = self.devices.iter().map(|enrolled| &enrolled.device);
+        devices.filter(|device| keys.contains(&device.key)).map(|device| (device.key, device.id)).collect()
     }
 
     /// The world in which `policy` holds.
@@ -111,21 +118,23 @@ impl Keeper {
             .devices
             .iter()
             .filter(|enrolled| !enrolled.has_expired(now))
-            .map(|enrolled| (enrolled.device.key, enrolled.peer()))
+            .map(|enrolled| (enrolled.device.key, (enrolled.device.id, enrolled.peer())))
             .collect();
         let revision = self.world.borrow().revision + 1;
         self.zone.send_replace(stored.zone(&self.config, &self.state));
         self.world.send_replace(stored.world(revision, policy, &self.config.tailnet.domain));
         // From here on a key that is gone is denied whatever it asks for. Its connections break after that, so that its
         // sessions know why they end.
-        for key in self.admitted.iter().filter(|key| !valid.contains_key(key)).copied().collect::<Vec<_>>() {
+        let is_gone = |key, id| valid.get(key).is_none_or(|(now, _)| *now != id);
+        let gone: Vec<_> = self.admitted.iter().filter(|(key, id)| is_gone(key, **id)).map(|(key, _)| *key).collect();
+        for key in gone {
             self.admitted.remove(&key);
             self.tailnet.remove(&key).await;
         }
-        for (key, peer) in valid {
-            if !self.admitted.contains(&key) {
+        for (key, (id, peer)) in valid {
+            if !self.admitted.contains_key(&key) {
                 match self.tailnet.upsert(peer) {
-                    Ok(()) => drop(self.admitted.insert(key)),
+                    Ok(()) => drop(self.admitted.insert(key, id)),
                     Err(error) => problems.push(format!("{key} was not admitted to the tailnet: {error}")),
                 }
             }
@@ -155,3 +164,52 @@ impl Keeper {
 const SETTLING: Duration = Duration::from_secs(5);
 /// The longest single wait for an expiry.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use sallyport_tailnet::{Memory, PresharedKey, PrivateKey};
+
+    use super::*;
+    use crate::identity::{Device, Owner};
+    use crate::state::Folder;
+
+    #[tokio::test]
+    async fn a_key_that_was_enrolled_anew_is_let_in_as_the_new_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Arc::new(Config::parse("", "test", folder.path(), Some(&folder.path().join("state"))).unwrap());
+        let _made = Folder::open(&config.state.folder).unwrap();
+        let state = State::open(&config).await.unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let clock = Clock::from_fn(|| Timestamp::from_second(1_800_000_000).unwrap());
+        let policy = Arc::new(Policy::parse("{}").unwrap().policy);
+        let key = PrivateKey::generate().public();
+        let stored = |id, address: &str| {
+            let device = Device {
+                id,
+                name: "laptop".into(),
+                key,
+                owner: Owner::User("alice@example.com".into()),
+                addresses: vec![address.parse().unwrap()],
+                expires: None,
+                attributes: Default::default(),
+            };
+            let preshared = PresharedKey::generate();
+            let enrolled = Enrolled { device, preshared, created: now, endpoint: None, handshake: None };
+            Stored { devices: vec![enrolled], targets: Vec::new() }
+        };
+        let (tailnet, _arrivals, dialer) = Memory::new();
+        let first = stored(1, "100.64.0.2");
+        let zone = watch::Sender::new(first.zone(&config, &state));
+        let world = watch::Sender::new(first.world(1, Arc::clone(&policy), &config.tailnet.domain));
+        let live = Live::default();
+        let admitted = HashMap::new();
+        let mut keeper = Keeper { config, state, tailnet, live, clock, world, zone, admitted };
+        for (id, address, other) in [(1, "100.64.0.2", "100.64.0.3"), (2, "100.64.0.3", "100.64.0.2")] {
+            let problems = keeper.apply(stored(id, address), Arc::clone(&policy)).await;
+            assert!(problems.is_empty(), "{problems:?}");
+            let call = |from: &str| dialer.connect(key, from.parse().unwrap(), "100.100.0.1:22".parse().unwrap());
+            assert!(call(address).await.is_ok() && call(other).await.is_err(), "{id}");
+        }
+    }
+}

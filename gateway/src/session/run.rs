@@ -131,7 +131,10 @@ async fn supervise(
                     place.end(Ending::RecordingFailed);
                 }
             }
-            result = &mut broker => return Ended { gap, ..finished(result) },
+            result = &mut broker => {
+                let ended = finished(result);
+                return Ended { gap: gap.or(ended.gap), ..ended };
+            }
         }
     };
     if timeout(FAREWELL, &mut broker).await.is_err() {
@@ -200,7 +203,11 @@ fn finished(result: Result<Result<(), Failure>, tokio::task::JoinError>) -> Ende
             },
             failure.to_string(),
         ),
-        Err(_) => (Outcome::Failed, "internal error: the broker stopped unexpectedly".to_owned()),
+        Err(_) => {
+            let reason = "internal error: the broker stopped unexpectedly".to_owned();
+            let gap = Some("what it had seen last".to_owned());
+            return Ended { outcome: Outcome::Failed, reason, gap };
+        }
     };
     Ended { outcome, reason, gap: None }
 }

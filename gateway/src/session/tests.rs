@@ -400,6 +400,7 @@ async fn a_panic_ends_its_own_session_alone() {
     let mut stand = Stand::new().await;
     let row = stand.run(|_session| async move { panic!("a bug in a broker") }).await;
     assert_eq!(outcome(&row).0, "failed");
+    assert!(outcome(&row).1.contains("not all of it is recorded"), "{row:?}");
     assert_eq!(stand.middle.runner.live.count(), 0);
     let row = stand.run(|_session| async move { Ok(()) }).await;
     assert_eq!(outcome(&row).0, "completed");

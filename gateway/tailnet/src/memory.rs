@@ -207,7 +207,8 @@ impl World {
 #[derive(Debug)]
 pub struct MemoryStream {
     pipe: DuplexStream,
-    removed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Resolve when the device is removed: one wakes who reads, one who writes.
+    removed: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
     life: CancellationToken,
     flow: Arc<PipeFlow>,
     side: Side,
@@ -215,33 +216,38 @@ pub struct MemoryStream {
 
 impl MemoryStream {
     fn new(pipe: DuplexStream, life: CancellationToken, flow: &Arc<PipeFlow>, side: Side) -> Self {
-        let removed = Box::pin(life.clone().cancelled_owned());
+        let removed = [(); 2].map(|()| Box::pin(life.clone().cancelled_owned()));
         Self { pipe, removed, life, flow: Arc::clone(flow), side }
     }
+}
 
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.life.is_cancelled() || self.removed.as_mut().poll(cx).is_ready() {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        Ok(())
+/// Fails once the device is removed, and has its caller polled then.
+fn check(
+    life: &CancellationToken,
+    removed: &mut Pin<Box<WaitForCancellationFutureOwned>>,
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    if life.is_cancelled() || removed.as_mut().poll(cx).is_ready() {
+        return Err(io::ErrorKind::ConnectionReset.into());
     }
+    Ok(())
 }
 
 impl AsyncRead for MemoryStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.check(cx)?;
-        Pin::new(&mut this.pipe).poll_read(cx, buf)
+        let Self { pipe, removed: [removed, _], life, .. } = self.get_mut();
+        check(life, removed, cx)?;
+        Pin::new(pipe).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for MemoryStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.check(cx)?;
-        let written = Pin::new(&mut this.pipe).poll_write(cx, buf);
+        let Self { pipe, removed: [_, removed], life, flow, side } = self.get_mut();
+        check(life, removed, cx)?;
+        let written = Pin::new(pipe).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
-            this.flow.count(this.side, bytes);
+            flow.count(*side, bytes);
         }
         written
     }
